@@ -1,0 +1,99 @@
+"""``python -m evo_merge``: compose, check, plan or search. Everything slow is imported after the command line was read."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from evo_merge.command_line import guarded, run_hydra
+from evo_merge.errors import ConfigError
+
+PARTS = ("merge", "optimizer", "models", "task", "generator", "trainer", "tracker")
+_MAY_CHANGE = ("budget", "tracker", "trainer")  # with resume=
+
+
+def main() -> int:
+    """The ``evo-merge`` command; returns the exit code."""
+    if code := guarded(lambda: _prepare(sys.argv)):
+        return code
+    return run_hydra("config", _job)
+
+
+def _prepare(argv: list[str]) -> None:
+    """Before Hydra writes anything: let a resumed run go on in its own folder, and refuse to write over another run."""
+    options = dict(word.split("=", 1) for word in argv[1:] if "=" in word and not word.startswith("-"))
+    if "resume" in options and options["resume"] not in ("null", ""):
+        folder = Path(options["resume"].strip("'\"")).expanduser()
+        if "-m" in argv or "--multirun" in argv:
+            raise ConfigError("resume continues one run; leave out --multirun")
+        if not (folder / "study.sqlite").is_file():
+            raise ConfigError(
+                f"resume: '{folder}' holds no run (it has no study.sqlite); name a run folder such as outputs/<day>/<time>"
+            )
+        argv += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
+        return
+    for key, pattern in (("hydra.run.dir", "study.sqlite"), ("hydra.sweep.dir", "*/study.sqlite")):
+        folder = Path(options.get(key, "").strip("'\""))
+        if key in options and "${" not in options[key] and any(folder.glob(pattern)):
+            raise ConfigError(f"'{folder}' already holds a run; continue it with resume=<run folder>, or choose another folder")
+
+
+def _job(config: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from evo_merge.config import check, run_settings
+
+    context = HydraConfig.get()
+    folder = Path(context.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())  # as the user would type it
+    if config.resume is not None:
+        config = _resumed(config, list(context.overrides.task))
+    check(config, PARTS)
+    settings = run_settings(config)
+    from evo_merge import run
+
+    if config.resume is not None:
+        run.resume(config, settings, folder)
+    elif settings.plan:
+        _print_plan(config, settings, folder)
+    else:
+        names = {part: str(context.runtime.choices[part]) for part in ("merge", "optimizer", "task")}
+        run.start(config, settings, names, folder)
+
+
+def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The stored config of a run, with what the command line may change."""
+    from evo_merge.study import Study
+
+    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
+    if fixed := [key for key in keys if key != "resume" and key.split(".")[0] not in _MAY_CHANGE]:
+        raise ConfigError(f"resume takes '{fixed[0]}' from the run; only budget.*, tracker and trainer may be changed")
+    study = Study.read(Path(config.resume).expanduser())
+    stored = OmegaConf.create(study.get("config") or "")
+    study.close()
+    if not isinstance(stored, DictConfig) or not stored:
+        raise ConfigError(f"resume: '{config.resume}' ended before it began; start it again")
+    OmegaConf.set_struct(stored, False)  # noqa: FBT003  OmegaConf's own signature
+    for part in ("tracker", "trainer"):
+        if any(key.split(".")[0] == part for key in keys):
+            stored[part] = config[part]
+    for key in keys:
+        if key.startswith("budget."):
+            OmegaConf.update(stored, key, OmegaConf.select(config, key))
+    stored.resume = config.resume
+    return stored
+
+
+def _print_plan(config: DictConfig, settings: object, folder: Path) -> None:
+    from evo_merge import run
+    from evo_merge.config import RunSettings
+    from evo_merge.plan import describe_plan
+
+    assert isinstance(settings, RunSettings)
+    parts = run.compose_parts(config, settings)
+    print(describe_plan(parts.space.genes, parts.pool, parts.task, parts.budget, config.generator.batch_size, folder))  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""``python -m evo_merge.ask <run folder> "…"``: what the sources and the merge answer to one question, side by side."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evo_merge.command_line import guarded
+from evo_merge.errors import ConfigError
+from evo_merge.study import Entrant, Study, opened
+from evo_merge.tasks.base import Example, Prompt, Split, Task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return guarded(lambda: _ask(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _ask(arguments: list[str]) -> None:
+    if len(arguments) != 2 or arguments[0] in ("-h", "--help"):
+        raise ConfigError('give a run folder and a question: python -m evo_merge.ask outputs/<day>/<time> "…"')
+    folder, question = Path(arguments[0]).expanduser(), arguments[1]
+    if not question.strip():
+        raise ConfigError("the question is empty")
+    from omegaconf import OmegaConf
+
+    with opened(Study.read(folder)) as study:
+        config: Any = OmegaConf.create(study.get("config") or "")
+        asked = [entrant for entrant in study.entrants() if entrant.role in ("source", "best")]
+    if not any(entrant.role == "best" for entrant in asked):
+        raise ConfigError(f"'{folder}' has no merge yet; finish the run with  python -m evo_merge resume={folder}")
+    for name, text in _answers(config, asked, question):
+        print(f"{name}\n    {text.strip() or '(nothing)'}\n")  # noqa: T201
+
+
+def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple[str, str]]:
+    from hydra.utils import instantiate
+
+    from evo_merge.evaluation.evaluator import Evaluator
+    from evo_merge.models.assemble import Assembler
+    from evo_merge.models.pool import Pool
+    from evo_merge.run import new_trainer
+
+    task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
+    pool: Pool = instantiate(config.models, _convert_="all")
+    trainer = new_trainer(config)
+    assembler = Assembler(pool, trainer.strategy.root_device, tuple(config.allow_code))
+    generator = instantiate(config.generator, _convert_="all")
+    evaluator = Evaluator(assembler, pool.tokenizer, task, generator, trainer, ["test"])
+    return [(e.name, "".join(evaluator.evaluate(e.recipe, "test").completions)) for e in asked]
+
+
+class _OneQuestion:
+    """A task's way of asking, with one question of the user's and no score."""
+
+    metrics: tuple[str, ...] = ("score",)
+    objectives: tuple[str, ...] = ("score",)
+
+    def __init__(self, task: Task, question: str) -> None:
+        self._task, self._example = task, Example("question", question, "")
+        self.name, self.decoding, self.language = task.name, task.decoding, task.language
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        """The one question, in any split."""
+        return [self._example]
+
+    def prompt(self, example: Example) -> Prompt:
+        """As the task asks it."""
+        return self._task.prompt(example)
+
+    def score(self, example: Example, completion: str) -> tuple[float, ...]:
+        """There is no right answer to compare with."""
+        return (0.0,)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""``python -m evo_merge.build recipe=FILE out=DIR``: make the checkpoint of a recipe, the same bytes every time."""
+
+import logging
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from evo_merge.command_line import run_hydra
+from evo_merge.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the command; returns the exit code."""
+    return run_hydra("build", _job)
+
+
+def _job(config: DictConfig) -> None:
+    for key, meaning in (("recipe", "the recipe's file"), ("out", "the folder to write")):
+        if OmegaConf.is_missing(config, key):
+            raise ConfigError(f"{key} is not set; it is {meaning}: python -m evo_merge.build recipe=FILE out=DIR")
+    from evo_merge.models.checkpoint import write_checkpoint
+    from evo_merge.models.merging import check_recipe
+    from evo_merge.models.pool import Pool
+    from evo_merge.recipe import load
+
+    recipe, out = load(Path(str(config.recipe)).expanduser()), Path(str(config.out)).expanduser()
+    allowed = tuple(config.allow_code)
+    check_recipe(recipe, allowed)
+    write_checkpoint(recipe, Pool.of_recipe(recipe), out, allowed_code=allowed)
+    log.info("wrote %s", out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

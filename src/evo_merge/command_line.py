@@ -1,0 +1,129 @@
+"""What all commands share: Hydra's composition with its errors turned into one sentence, and exit codes.
+
+0 done, 2 something the user can mend, 130 stopped by Ctrl-C with everything saved. Anything else is a bug and shows its
+traceback.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evo_merge.errors import EvoMergeError, Interrupted
+
+_PACKAGE = Path(__file__).parent
+# In a wheel conf/ lies inside the package, in a checkout beside src/.
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
+    """Compose a config from the command line, run a job with it, and return the exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us instead of being printed
+    # Reading it is what Hydra's --config-dir needs; the tokenizers' own threads would warn at every fork.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return guarded(lambda: hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)(), config_name)
+
+
+def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
+    """Run a command and turn what the user can mend into one sentence on stderr; returns the exit code."""
+    try:
+        command()
+    except (Interrupted, KeyboardInterrupt) as error:
+        _say(str(error) or "stopped")
+        return 130
+    except (EvoMergeError, HydraException, OmegaConfBaseException) as error:
+        _say(_sentence(error, config_name))
+        return 2
+    return 0
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """``did you mean 'x'?``, or the list of what there is."""
+    known = sorted(words)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+
+
+def _say(sentence: str) -> None:
+    print(f"evo-merge: {sentence}", file=sys.stderr)  # noqa: T201  the command line's own voice
+
+
+def _sentence(error: BaseException, config_name: str | None) -> str:
+    ours = next((e for e in _chain(error) if isinstance(e, EvoMergeError)), None)
+    if ours is not None:
+        return str(ours)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: there is no such {group}; {nearest(name, error.options or ())}"
+    if isinstance(error, OverrideParseException):
+        return f"the option '{error.override}' cannot be read; write key=value, in quotes where it holds spaces or brackets"
+    if isinstance(error, ConfigCompositionException):
+        key = re.search(r"Could not (?:override|delete from config) '?([\w./@]+)", str(error))
+        if key:
+            return f"there is no option '{key[1]}'; {_neighbours(key[1], config_name)}"
+    if isinstance(error, InstantiationException):
+        cause = error.__cause__ or error
+        where = re.search(r"full_key: (\S+)", str(error))
+        return f"{where[1] if where else 'config'}: {_one_line(cause)}"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{getattr(error, 'full_key', None) or 'config'}: {_one_line(error)}"
+    return _one_line(error)
+
+
+def _neighbours(key: str, config_name: str | None) -> str:
+    """What the user may have meant by an option that does not exist."""
+    parent, _, name = key.rpartition(".")
+    for overrides in (_other_overrides(key), []):
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                config = hydra.compose(config_name, overrides=overrides)
+            node = OmegaConf.select(config, parent) if parent else config
+        except (HydraException, OmegaConfBaseException):
+            continue
+        if isinstance(node, DictConfig):
+            known = [str(child) for child in node if not str(child).startswith("_")]
+            answer = nearest(name, known)
+            return answer.replace("did you mean '", f"did you mean '{parent}.") if parent else answer
+        if parent:
+            return _neighbours(parent, config_name)
+    return "see --help for what there is"
+
+
+def _other_overrides(key: str) -> list[str]:
+    return [
+        word
+        for word in sys.argv[1:]
+        if "=" in word and not word.startswith(("-", "hydra", "resume=")) and not word.lstrip("+~").startswith(key)
+    ]
+
+
+def _chain(error: BaseException) -> Sequence[BaseException]:
+    found: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in found:
+        found.append(step)
+        step = step.__cause__ or step.__context__
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(
+        line.strip()
+        for line in str(error).splitlines()
+        if line.strip() and not line.strip().startswith(("full_key", "object_type", "reference_type"))
+    )
+    return text or type(error).__name__

@@ -1,0 +1,139 @@
+"""Does the composed config fit the program? All problems in one report, before any weight is read."""
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from evo_merge.command_line import nearest
+from evo_merge.errors import ConfigError
+
+SELECTIONS = ("search", "validation")
+_LISTS = (Sequence, list, tuple)  # collections.abc, which is what typing.get_origin gives
+_MAPPINGS = (Mapping, dict)
+_HINTS = {
+    "models.sources": "choose a pool with models=<name>, or name your own: models.base=DIR 'models.sources=[DIR,DIR]'",
+    "models.adapters": "name the folder that holds the LoRA adapters: models.adapters=DIR",
+}
+
+
+@dataclass
+class BudgetSettings:
+    """``budget`` in ``conf/config.yaml``."""
+
+    evaluations: int | None = None
+    generations: int | None = None
+    minutes: float | None = None
+    patience: int | None = None
+
+
+@dataclass
+class RunSettings:
+    """The run's own few numbers: what ``conf/config.yaml`` holds beside the parts."""
+
+    seed: int = 1
+    selection: str = "search"
+    plan: bool = False
+    resume: str | None = None
+    allow_code: list[str] = field(default_factory=list)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+
+
+def run_settings(config: DictConfig) -> RunSettings:
+    """The typed numbers of a composed config; raises ``ConfigError``, or OmegaConf's own where a type is wrong."""
+    names = [name for name in RunSettings.__dataclass_fields__ if name in config]
+    merged = OmegaConf.merge(OmegaConf.structured(RunSettings), {name: config[name] for name in names})
+    settings = typing.cast(RunSettings, OmegaConf.to_object(merged))
+    if settings.selection not in SELECTIONS:
+        raise ConfigError(f"selection must be one of {', '.join(SELECTIONS)}, got '{settings.selection}'")
+    if settings.seed < 0:
+        raise ConfigError(f"seed must be 0 or above, got {settings.seed}")
+    return settings
+
+
+def check(config: DictConfig, parts: Sequence[str]) -> None:
+    """Compare every part's yaml with the constructor that it names.
+
+    What stands before the ``*`` of a constructor is handed over by the program, what stands after it is set by the yaml.
+
+    Raises:
+        ConfigError: With every key that is missing, unknown or of a wrong type.
+    """
+    problems = [
+        f"{key} is not set; {_HINTS.get(key, f'give it on the command line: {key}=…')}" for key in _missing(config, parts)
+    ]
+    if not problems:
+        for part in parts:
+            problems += _problems(OmegaConf.to_container(config[part], resolve=True), part)
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _missing(config: DictConfig, parts: Sequence[str]) -> list[str]:
+    keys = OmegaConf.missing_keys(config)
+    return sorted(key for key in keys if key.split(".")[0] in parts)
+
+
+def _problems(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield from _target_problems(node, path)
+        for key, child in node.items():
+            yield from _problems(child, f"{path}.{key}")
+
+
+def _target_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:  # noqa: BLE001  whatever the import of a user's class raises
+        yield f"{path}._target_: '{node['_target_']}' cannot be imported ({type(error).__name__}: {error})"
+        return
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    given = {key: value for key, value in node.items() if not key.startswith("_")}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    set_by_yaml = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
+    known = set_by_yaml or list(parameters)
+    for key, value in given.items():
+        if key not in known and not takes_any:
+            yield f"{path}.{key}: {target.__name__} takes no such key; {nearest(key, known)}"
+        elif key in hints and not _fits(value, hints[key]):
+            yield f"{path}.{key} must be {_described(hints[key])}, got {value!r}"
+    for name in set_by_yaml:
+        if name not in given and parameters[name].default is inspect.Parameter.empty:
+            yield f"{path}.{name} is missing, and {target.__name__} needs it"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a yaml's value is of a plain type; what is not plain is left to the class."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, choice) for choice in typing.get_args(hint))
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if typing.get_origin(hint) in _LISTS:
+        return isinstance(value, list)
+    if typing.get_origin(hint) in _MAPPINGS:
+        return isinstance(value, dict)
+    return True
+
+
+def _described(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_described(choice) for choice in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    if typing.get_origin(hint) in _LISTS:
+        return "a list"
+    if typing.get_origin(hint) in _MAPPINGS:
+        return "a mapping"
+    return names.get(hint, getattr(hint, "__name__", str(hint)))

@@ -1,0 +1,37 @@
+"""The exceptions we raise on purpose: each names a thing that the user can mend, in one sentence."""
+
+
+class EvoMergeError(Exception):
+    """Something the user can mend; the command line prints it as one sentence and exits with code 2."""
+
+
+class ConfigError(EvoMergeError):
+    """An option that does not exist, has a wrong value, or does not fit another option."""
+
+
+class ModelError(EvoMergeError):
+    """A model that cannot be found, read or trusted."""
+
+
+class IncompatibleModelsError(EvoMergeError):
+    """Models that cannot be merged with each other; the message lists every difference."""
+
+
+class DataError(EvoMergeError):
+    """Examples that cannot be found or read, or splits that overlap."""
+
+
+class RecipeError(EvoMergeError):
+    """A recipe that cannot be read or built."""
+
+
+class StudyError(EvoMergeError):
+    """A run folder that cannot be used: in use, of another version, or not what it claims to be."""
+
+
+class UnusableCandidateError(EvoMergeError):
+    """A candidate that cannot be built or scored (weights or logits not finite): worst fitness, and the search goes on."""
+
+
+class Interrupted(Exception):  # noqa: N818  no error: the user wanted it
+    """The user asked to stop; everything is saved and the run can be resumed."""

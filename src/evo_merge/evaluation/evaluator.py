@@ -1,0 +1,92 @@
+"""Recipe in, scores per example out: assembles the candidate in place, has its answers predicted and scores them."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from pytorch_lightning import Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evo_merge.errors import UnusableCandidateError
+from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.generator import Completions, Generator
+from evo_merge.evaluation.module import AnsweringModule
+from evo_merge.evaluation.prompts import render_split
+from evo_merge.recipe import Recipe
+from evo_merge.tasks.base import Split, Task
+
+
+class Assembler(Protocol):
+    """Holds one model, and makes it any recipe's."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """Always the same object, with the same parameters; their device may change once, before the first recipe."""
+
+    def assemble(self, recipe: Recipe) -> None:
+        """Write the recipe's weights into the model, in place; raises ``UnusableCandidateError`` where it cannot."""
+
+
+class Evaluator:
+    """Scores recipes on the splits of one task, all with one model and one ``Trainer``."""
+
+    def __init__(
+        self,
+        assembler: Assembler,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        generator: Generator,
+        trainer: Trainer,
+        splits: Sequence[Split],
+    ) -> None:
+        """Render the prompts, and put the model where the trainer computes.
+
+        Args:
+            assembler: Builds the candidates.
+            tokenizer: Shared by all candidates.
+            task: What they are asked.
+            generator: How they answer.
+            trainer: Its precision must be ``32-true`` (Lightning's default), which casts nothing.
+            splits: What this run will need. A prompt that does not fit shows now, not after the search.
+        """
+        self._assembler = assembler
+        self._task = task
+        self._trainer = trainer
+        model = assembler.model
+        window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._splits = {name: render_split(task, name, tokenizer, window, generator.batch_size) for name in splits}
+        self._module = AnsweringModule(model, tokenizer, generator, task.decoding)
+        # Lightning would move it too, but only after the first candidate had been assembled elsewhere.
+        self._module.to(trainer.strategy.root_device)
+
+    def evaluate(self, recipe: Recipe, split: Split) -> Evaluation:
+        """Score a recipe; one that cannot be built or scored comes back as failed, with the reason."""
+        task, rendered = self._task, self._splits[split]
+        started = time.perf_counter()
+        try:
+            self._assembler.assemble(recipe)
+        except UnusableCandidateError as error:
+            return failed(task.metrics, len(task.objectives), str(error), time.perf_counter() - started)
+        assembled = time.perf_counter()
+        try:
+            batches = self._trainer.predict(self._module, rendered)
+        except UnusableCandidateError as error:
+            return failed(task.metrics, len(task.objectives), str(error), assembled - started)
+        texts = [""] * len(rendered.examples)
+        n_tokens = 0
+        for batch in batches or []:
+            assert isinstance(batch, Completions)
+            n_tokens += sum(len(ids) for ids in batch.token_ids)
+            for position, text in zip(batch.positions, batch.texts, strict=True):
+                texts[position] = text
+        scores = [task.score(example, text) for example, text in zip(rendered.examples, texts, strict=True)]
+        return Evaluation(
+            metrics=task.metrics,
+            n_objectives=len(task.objectives),
+            scores=np.asarray(scores, dtype=np.float64),
+            completions=tuple(texts),
+            merge_seconds=assembled - started,
+            evaluation_seconds=time.perf_counter() - assembled,
+            new_tokens=n_tokens,
+        )

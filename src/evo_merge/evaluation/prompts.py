@@ -1,0 +1,119 @@
+"""A split's prompts, tokenized and batched by length: once a run, since all candidates share the tokenizer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from evo_merge.errors import ConfigError, DataError
+from evo_merge.tasks.base import Example, Prompt, Split, Task
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBatch:
+    """Prompts that are answered together, padded on the left to the longest of them.
+
+    Attributes:
+        positions: Where each row stands in the split's examples.
+        input_ids: ``(n, t)`` ``int64``.
+        attention_mask: ``(n, t)`` ``int64``, 0 on the padding.
+    """
+
+    positions: tuple[int, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+
+    def to(self, device: torch.device) -> "PromptBatch":
+        """The same batch on another device; Lightning calls this."""
+        return PromptBatch(self.positions, self.input_ids.to(device), self.attention_mask.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedSplit:
+    """A split as the model reads it.
+
+    It is iterable over its batches and so is a data loader to Lightning. A ``DataLoader`` around it would load nothing,
+    since everything is in memory, and cost a warning about missing workers.
+
+    Attributes:
+        examples: In the split's own order, which ``PromptBatch.positions`` refers to.
+        batches: The longest prompts first, so that a batch too large for the memory is met at once.
+    """
+
+    examples: tuple[Example, ...]
+    batches: tuple[PromptBatch, ...]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[PromptBatch]:
+        return iter(self.batches)
+
+
+def render_split(
+    task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, window: int | None, batch_size: int
+) -> RenderedSplit:
+    """Tokenize the prompts of a split.
+
+    Args:
+        task: Gives examples, prompts and the number of new tokens.
+        split: Which examples.
+        tokenizer: Shared by all candidates.
+        window: Tokens that the model can attend to, prompt and completion together; ``None`` where there is no limit.
+        batch_size: Rows of a batch; the last batch may have fewer.
+
+    Raises:
+        DataError: The split is empty, or a prompt is empty or leaves no room for ``max_new_tokens``.
+        ConfigError: The prompts are messages and the tokenizer has no chat template.
+    """
+    examples = tuple(task.examples(split))
+    if not examples:
+        raise DataError(f"task '{task.name}' has no examples in its '{split}' split")
+    rows = [_token_ids(tokenizer, task.prompt(example)) for example in examples]
+    _check_lengths(examples, rows, split, window, task.decoding.max_new_tokens)
+    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # stable: equal lengths stay in the split's order
+    # What stands in the padding is never attended to; 0 is a token of every vocabulary.
+    padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return RenderedSplit(examples, tuple(_batch(positions, rows, padding) for positions in batches))
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            f"the task's prompts are chat messages, but the tokenizer of '{tokenizer.name_or_path}' has no chat "
+            "template; choose sources tuned for chat, or a task with plain prompts"
+        )
+    return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+
+def _check_lengths(
+    examples: Sequence[Example], rows: Sequence[list[int]], split: Split, window: int | None, max_new_tokens: int
+) -> None:
+    if empty := [example.id for example, row in zip(examples, rows, strict=True) if not row]:
+        raise DataError(f"{len(empty)} prompts of the '{split}' split have no tokens, the first is '{empty[0]}'")
+    if window is None:
+        return
+    room = window - max_new_tokens
+    if long := [(example.id, len(row)) for example, row in zip(examples, rows, strict=True) if len(row) > room]:
+        first, length = long[0]
+        raise DataError(
+            f"{len(long)} of {len(rows)} prompts of the '{split}' split are too long: the model's window of {window} "
+            f"tokens leaves {max(room, 0)} for a prompt beside {max_new_tokens} new ones, and '{first}' has {length}; "
+            "drop these rows, or lower task.max_new_tokens"
+        )
+
+
+def _batch(positions: Sequence[int], rows: Sequence[list[int]], padding: int) -> PromptBatch:
+    longest = max(len(rows[i]) for i in positions)
+    input_ids = torch.full((len(positions), longest), padding, dtype=torch.int64)
+    attention_mask = torch.zeros((len(positions), longest), dtype=torch.int64)
+    for row, position in enumerate(positions):
+        start = longest - len(rows[position])
+        input_ids[row, start:] = torch.tensor(rows[position], dtype=torch.int64)
+        attention_mask[row, start:] = 1
+    return PromptBatch(tuple(positions), input_ids, attention_mask)

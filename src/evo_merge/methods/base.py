@@ -1,0 +1,168 @@
+"""What a merge method is: it merges one tensor, and knows no files, no models and no search."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from evo_merge.errors import ConfigError, RecipeError
+
+# noise(source) is uniform in [0, 1), (*shape) float32, of the source in that place: a hash of (seed, source, tensor, index), so
+# it is the same in any order, chunk or device, and masks taken from it at two densities are nested.
+Noise: TypeAlias = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A number that a method takes for every tensor, and that a search may move.
+
+    Attributes:
+        name: As in recipes and on the command line.
+        low: Lower end of the default box.
+        high: Upper end of the default box.
+        start: Centre of the un-optimised merge; also what a recipe that leaves it out means, where ``required`` is false.
+        per_source: One number a source, or one for all.
+        required: Whether a recipe must state it.
+    """
+
+    name: str
+    low: float
+    high: float
+    start: float
+    per_source: bool = True
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedTensors:
+    """The same tensor, or the same chunk of it, of every model, in the dtype of the arithmetic.
+
+    Attributes:
+        sources: ``(n_models, *shape)``.
+        base: ``(*shape)``; ``None`` for methods that need none.
+    """
+
+    sources: Tensor
+    base: Tensor | None
+
+    @property
+    def task_vectors(self) -> Tensor:
+        """``(n_models, *shape)``, source minus base."""
+        assert self.base is not None, "only methods with needs_base ask for task vectors"
+        return self.sources - self.base
+
+
+class MergeMethod(Protocol):
+    """Merges one tensor. Methods are frozen dataclasses; their fields are their options and stand in the recipe.
+
+    Attributes:
+        needs_base: Whether task vectors against a base are needed.
+        n_sources: How many sources it merges; ``None`` is any number.
+        elementwise: Whether every entry is merged by itself, so that a tensor may be cut into chunks.
+        parameters: What it takes for every tensor.
+    """
+
+    needs_base: ClassVar[bool]
+    n_sources: ClassVar[int | None]
+    elementwise: ClassVar[bool]
+    parameters: ClassVar[tuple[Parameter, ...]]
+
+    def prepare(self, tensors: AlignedTensors) -> Any:
+        """What can be found once a run about one whole tensor, whatever the parameters; ``None`` where there is nothing."""
+
+    @property
+    def merge(self) -> Callable[..., Tensor]:
+        """Merge one tensor, or one chunk of it where the method is elementwise.
+
+        Called as ``merge(tensors, state, noise, **parameters)``:
+
+        - ``tensors``: an ``AlignedTensors``;
+        - ``state``: what ``prepare`` returned for the whole tensor; ``None`` for elementwise methods;
+        - ``noise``: a ``Noise`` for every entry;
+        - by name every parameter, ``(n_models,)`` or ``()`` as ``Parameter.per_source`` says, in the arithmetic's dtype.
+
+        It returns ``(*shape)``, in the dtype of the arithmetic.
+        """
+
+
+def per_model(values: Tensor, like: Tensor) -> Tensor:
+    """One number a model, shaped to multiply ``(n_models, *shape)``: ``(n_models, 1, …, 1)``."""
+    return values.reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def sum_over_models(values: Tensor) -> Tensor:
+    """Sum over the first dimension in the order of the sources: the same bits for every chunking, thread count and device."""
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value
+    return total
+
+
+def options_of(method: MergeMethod) -> dict[str, Any]:
+    """The method's options as they stand in a recipe, every one written out."""
+    return {field.name: getattr(method, field.name) for field in fields(cast(Any, method))}
+
+
+def name_of(method: MergeMethod) -> str:
+    """The method's name in a recipe: its module's name, or the dotted name of a class from elsewhere."""
+    cls = type(method)
+    package, _, module = cls.__module__.rpartition(".")
+    return module if package == __package__ else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def method_from_recipe(name: str, options: Mapping[str, Any], allowed: Sequence[str] = ()) -> MergeMethod:
+    """The method that a recipe names.
+
+    Args:
+        name: A module of ``evo_merge.methods``, or a dotted class name from elsewhere.
+        options: The recipe's options; those left out have the method's defaults.
+        allowed: Dotted names from elsewhere that the user allows to run.
+
+    Raises:
+        RecipeError: No such method or option, a wrong value, or a dotted name that is not allowed.
+    """
+    cls = _class_of(name, allowed)
+    known = [field.name for field in fields(cast(Any, cls))]
+    if unknown := [key for key in options if key not in known]:
+        raise RecipeError(f"method '{name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+    try:
+        return cls(**options)
+    except (TypeError, ValueError, ConfigError) as error:
+        raise RecipeError(f"method '{name}': {error}") from error
+
+
+def _class_of(name: str, allowed: Sequence[str]) -> type[MergeMethod]:
+    if "." in name:
+        if name not in allowed:
+            raise RecipeError(f"method '{name}' is code from outside evo-merge; allow it by name with allow_code=[{name}]")
+        module_name, _, class_name = name.rpartition(".")
+        try:
+            return cast(type[MergeMethod], getattr(importlib.import_module(module_name), class_name))
+        except (ImportError, AttributeError) as error:
+            raise RecipeError(f"method '{name}' cannot be imported: {error}") from error
+    try:
+        module = importlib.import_module(f"{__package__}.{name}")
+    except ImportError as error:
+        raise RecipeError(f"there is no merge method '{name}'") from error
+    found = [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if cls.__module__ == module.__name__ and hasattr(cls, "merge")
+    ]
+    if len(found) != 1:
+        raise RecipeError(f"there is no merge method '{name}'")
+    return cast(type[MergeMethod], found[0])
+
+
+def no_noise(source: int) -> Tensor:
+    """For methods without chance."""
+    raise RuntimeError(f"noise of source {source} asked for, but there is none")
+
+
+def as_parameter(value: tuple[float, ...] | float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A recipe's value as a tensor ``(n_models,)`` or ``()``."""
+    return torch.tensor(value, dtype=dtype, device=device)

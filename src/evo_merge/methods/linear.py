@@ -1,0 +1,33 @@
+"""Weighted average of the sources (model soups, Wortsman et al. 2022, https://arxiv.org/abs/2203.05482)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter, per_model, sum_over_models
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The sources, averaged by weight.
+
+    Attributes:
+        normalize: Divide by the sum of the weights. A sum of 0 leaves the weighted sum.
+    """
+
+    normalize: bool = True
+
+    needs_base: ClassVar[bool] = False
+    n_sources: ClassVar[int | None] = None
+    elementwise: ClassVar[bool] = True
+    parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5),)
+
+    def prepare(self, tensors: AlignedTensors) -> None:
+        """Nothing to find."""
+
+    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
+        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
+        total = sum_over_models(per_model(weight, tensors.sources) * tensors.sources)
+        share = float(weight.sum())
+        return total / share if self.normalize and share != 0 else total

@@ -1,0 +1,35 @@
+"""Task arithmetic (Ilharco et al. 2023, https://arxiv.org/abs/2212.04089)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter, sum_over_models
+from evo_merge.methods.sparsify import weighted
+
+
+@dataclass(frozen=True, slots=True)
+class TaskArithmetic:
+    """The base plus the weighted sum of the task vectors.
+
+    Attributes:
+        normalize: Divide the sum by the sum of the weights. A sum of 0 leaves it.
+    """
+
+    normalize: bool = False
+
+    needs_base: ClassVar[bool] = True
+    n_sources: ClassVar[int | None] = None
+    elementwise: ClassVar[bool] = True
+    parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5),)
+
+    def prepare(self, tensors: AlignedTensors) -> None:
+        """Nothing to find."""
+
+    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
+        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
+        total = sum_over_models(weighted(tensors.task_vectors, weight))
+        share = float(weight.sum())
+        assert tensors.base is not None
+        return tensors.base + (total / share if self.normalize and share != 0 else total)

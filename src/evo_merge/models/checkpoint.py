@@ -1,0 +1,102 @@
+"""Writing a merge as an ordinary checkpoint: shards, config, tokenizer, generation config, and the recipe inside."""
+
+import os
+import shutil
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from evo_merge.errors import ModelError
+from evo_merge.models.merging import TensorMerger
+from evo_merge.models.pool import Pool
+from evo_merge.models.residency import candidate_bytes
+from evo_merge.recipe import Recipe, to_yaml
+
+SHARD_BYTES = 5_000_000_000  # what the hub recommends
+_RESERVE = 50_000_000  # for config, tokenizer and the file system's own needs
+
+
+def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: tuple[str, ...] = ()) -> None:
+    """Write the recipe's model to a folder, which appears only when it is complete.
+
+    Tensor by tensor, so one shard is in memory at a time. The same recipe gives the same bytes.
+
+    Raises:
+        ModelError: The folder holds something, or there is not enough room.
+        RecipeError: The recipe does not fit the pool.
+        UnusableCandidateError: The merged weights are not finite.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = candidate_bytes(pool) + _RESERVE, shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise ModelError(f"writing the model to '{folder}' needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        _write_weights(recipe, pool, partial, allowed_code)
+        _write_description(recipe, pool, partial)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple[str, ...]) -> None:
+    import json
+
+    merged = TensorMerger(pool, torch.device("cpu"), allowed_code).of(recipe)
+    shards = _shards(pool, recipe)
+    names = [
+        "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        for i in range(1, len(shards) + 1)
+    ]
+    for file, shard in zip(names, shards, strict=True):
+        tensors = {name: merged[name].contiguous().clone() for name in shard}
+        # transformers asks for "format"; the recipe travels with the weights.
+        save_file(tensors, folder / file, metadata={"format": "pt", "recipe": to_yaml(recipe)})
+    if len(shards) > 1:
+        weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        index = {"metadata": {"total_size": candidate_bytes(pool)}, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(pool: Pool, recipe: Recipe) -> list[list[str]]:
+    width = getattr(torch, recipe.out_dtype).itemsize
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, shape in sorted(pool.leader.weights.shapes.items()):
+        size = prod(shape) * width
+        if shards[-1] and filled + size > SHARD_BYTES:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _write_description(recipe: Recipe, pool: Pool, folder: Path) -> None:
+    config = type(pool.leader.config).from_dict(pool.leader.config.to_dict())
+    config.architectures = pool.leader.config.architectures or [_architecture(pool)]
+    config.dtype = recipe.out_dtype
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain now
+    config.save_pretrained(folder)
+    pool.generation_config.save_pretrained(folder)
+    for model in pool.models:
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(folder)
+            break
+
+
+def _architecture(pool: Pool) -> str:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return type(AutoModelForCausalLM.from_config(pool.leader.config)).__name__

@@ -1,0 +1,94 @@
+"""Whether models can be merged with each other, from configs, headers and tokenizers: no weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from evo_merge.errors import IncompatibleModelsError
+
+if TYPE_CHECKING:
+    from evo_merge.models.pool import Model
+
+# Settings that change what a model computes while its tensors keep their shapes.
+_DECISIVE = (
+    "model_type",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "tie_word_embeddings",
+)
+_TOLERABLE = ("rms_norm_eps", "rope_parameters", "sliding_window", "max_position_embeddings")
+_SHOWN = 3  # of a list of differences of one kind
+
+
+def refuse_incompatible(base: Model | None, sources: Sequence[Model]) -> list[str]:
+    """Compare every source with the base, or with the first source where there is none.
+
+    Returns:
+        Warnings: differences that do not keep the models from being merged.
+
+    Raises:
+        IncompatibleModelsError: With every difference that does.
+    """
+    reference = base if base is not None else sources[0]
+    problems: list[str] = []
+    warnings: list[str] = []
+    for model in sources:
+        if model is reference:
+            continue
+        pair = f"'{model.name}' ({model.reference}) and '{reference.name}' ({reference.reference})"
+        problems += [f"{pair} differ in {what}" for what in _decisive_differences(model, reference)]
+        warnings += [f"{pair} differ in {what}" for what in _config_differences(model, reference, _TOLERABLE)]
+    for model in (reference, *sources):
+        if model.tokenizer is None and model.name not in {w.split("'")[1] for w in warnings if w.endswith("has no tokenizer")}:
+            warnings.append(f"'{model.name}' has no tokenizer")
+    if problems:
+        raise IncompatibleModelsError(
+            "these models cannot be merged: " + "; ".join(problems) + "; choose models tuned from one base"
+        )
+    return warnings
+
+
+def _decisive_differences(model: Model, reference: Model) -> list[str]:
+    found = _config_differences(model, reference, _DECISIVE)
+    ours, theirs = model.weights.shapes, reference.weights.shapes
+    if missing := [name for name in theirs if name not in ours]:
+        found.append(f"tensors: the first lacks {_some(missing)}")
+    if extra := [name for name in ours if name not in theirs]:
+        found.append(f"tensors: the second lacks {_some(extra)}")
+    shapes = [f"{name} {ours[name]} and {theirs[name]}" for name in theirs if name in ours and ours[name] != theirs[name]]
+    if shapes:
+        found.append(f"shapes: {_some(shapes)}")
+    return found + _tokenizer_differences(model.tokenizer, reference.tokenizer)
+
+
+def _config_differences(model: Model, reference: Model, keys: Sequence[str]) -> list[str]:
+    pairs = [(key, getattr(model.config, key, None), getattr(reference.config, key, None)) for key in keys]
+    return [f"{key}: {ours} and {theirs}" for key, ours, theirs in pairs if ours != theirs]
+
+
+def _tokenizer_differences(ours: Any | None, theirs: Any | None) -> list[str]:
+    if ours is None or theirs is None or ours is theirs:
+        return []
+    first, second = ours.get_vocab(), theirs.get_vocab()
+    if first == second:
+        return []
+    moved = [
+        f"'{token}' is {first[token]} and {second[token]}"
+        for token in first
+        if token in second and first[token] != second[token]
+    ]
+    only = [f"'{token}'" for token in first.keys() ^ second.keys()]
+    found = [f"vocabulary: {len(first)} and {len(second)} tokens"]
+    if moved:
+        found.append(f"token numbers: {_some(sorted(moved))}")
+    if only:
+        found.append(f"tokens in one alone: {_some(sorted(only))}")
+    return found
+
+
+def _some(items: Sequence[str]) -> str:
+    shown = ", ".join(items[:_SHOWN])
+    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"

@@ -1,0 +1,168 @@
+"""From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evo_merge.errors import ModelError, RecipeError, UnusableCandidateError
+from evo_merge.methods.base import AlignedTensors, MergeMethod, as_parameter, method_from_recipe
+from evo_merge.methods.noise import EntryNoise
+from evo_merge.models.pool import Pool
+from evo_merge.models.residency import choose_residency
+from evo_merge.recipe import ModelReference, ParameterRule, Recipe
+
+log = logging.getLogger(__name__)
+_CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
+
+
+def check_recipe(recipe: Recipe, allowed_code: tuple[str, ...] = ()) -> MergeMethod:
+    """The recipe's method, after checking that the rest of the recipe fits it; raises ``RecipeError``."""
+    method = method_from_recipe(recipe.method, recipe.options, allowed_code)
+    if method.n_sources is not None and len(recipe.sources) != method.n_sources:
+        raise RecipeError(f"'{recipe.method}' merges exactly {method.n_sources} sources, got {len(recipe.sources)}")
+    if method.needs_base and recipe.base is None:
+        raise RecipeError(f"'{recipe.method}' needs a base to take task vectors against; name it under 'base'")
+    for rule in recipe.parameters:
+        _check_rule(rule, method, recipe)
+    return method
+
+
+class TensorMerger:
+    """Merges tensors of the models of a pool.
+
+    Args:
+        pool: The models.
+        device: Where the arithmetic runs.
+    """
+
+    def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = ()) -> None:
+        self._weights = {model.reference: model.weights for model in pool.models}
+        self._names = {model.reference: model.name for model in pool.models}
+        self._device = device
+        self._allowed_code = allowed_code
+        self._residency = choose_residency(pool, device)
+        self._resident: dict[tuple[ModelReference, str], Tensor] = {}
+        self._states: dict[tuple[object, ...], Any] = {}
+
+    def of(self, recipe: Recipe) -> "MergedTensors":
+        """The merged tensors of a recipe over this pool's models; raises ``RecipeError`` where it does not fit."""
+        method = check_recipe(recipe, self._allowed_code)
+        references = [source.reference for source in recipe.sources] + ([] if recipe.base is None else [recipe.base])
+        if unknown := [reference for reference in references if reference not in self._weights]:
+            raise RecipeError(f"the recipe names '{unknown[0]}', which is not among the models of this run")
+        return MergedTensors(self, recipe, method)
+
+    def read(self, reference: ModelReference, name: str) -> Tensor:
+        """A model's tensor, from where it waits; raises ``ModelError`` where it is not finite."""
+        if (reference, name) in self._resident:
+            return self._resident[reference, name]
+        tensor = self._weights[reference].read(name)
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise ModelError(
+                f"'{self._names[reference]}' ({reference}) has a NaN or an infinity in '{name}'; it cannot be merged"
+            )
+        tensor = tensor.to(self._device)
+        if self._residency != "disk":
+            kept = tensor if self._residency == "device" else tensor.cpu()
+            self._resident[reference, name] = kept
+        return tensor
+
+    def state(self, method: MergeMethod, recipe: Recipe, name: str, tensors: AlignedTensors) -> Any:
+        """What the method finds about a whole tensor once a run."""
+        key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
+        if key not in self._states:
+            self._states[key] = method.prepare(tensors)
+        return self._states[key]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arithmetic runs."""
+        return self._device
+
+
+@dataclass(frozen=True)
+class MergedTensors:
+    """The tensors of one candidate; each is merged when asked for, and comes out the same whenever that is."""
+
+    merger: TensorMerger
+    recipe: Recipe
+    method: MergeMethod
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The merged tensor of that name, in the recipe's ``out_dtype``, on the merger's device.
+
+        Raises:
+            UnusableCandidateError: It is not finite.
+        """
+        recipe, merger = self.recipe, self.merger
+        sources = [merger.read(source.reference, name) for source in recipe.sources]
+        if not sources[0].is_floating_point():
+            return sources[0]
+        base = None if recipe.base is None or not self.method.needs_base else merger.read(recipe.base, name)
+        merged = self._merge(name, sources, base, self._parameters(name)).to(getattr(torch, recipe.out_dtype))
+        if not torch.isfinite(merged.sum(dtype=torch.float32)):
+            raise UnusableCandidateError(f"weights are not finite: '{name}'")
+        return merged
+
+    def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, parameters: Mapping[str, Tensor]) -> Tensor:
+        shape, n = sources[0].shape, sources[0].numel()
+        noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
+        size = _CHUNK if self.method.elementwise else max(n, 1)
+        # Asked for outside the loop: an elementwise method's state must not depend on the chunks.
+        state = (
+            None
+            if self.method.elementwise
+            else self.merger.state(self.method, self.recipe, name, self._aligned(sources, base, 0, n, shape))
+        )
+        pieces = []
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            piece_shape = (stop - start,) if self.method.elementwise else shape
+            tensors = self._aligned(sources, base, start, stop, piece_shape)
+
+            def noise(
+                source: int, start: int = start, stop: int = stop, piece_shape: tuple[int, ...] = tuple(piece_shape)
+            ) -> Tensor:
+                return noises[source](start, stop - start, self.merger.device).reshape(piece_shape)
+
+            pieces.append(self.method.merge(tensors, state, noise, **parameters).flatten())
+        return torch.cat(pieces).reshape(shape) if pieces else sources[0].clone()
+
+    def _aligned(
+        self, sources: list[Tensor], base: Tensor | None, start: int, stop: int, shape: tuple[int, ...]
+    ) -> AlignedTensors:
+        dtype, device = getattr(torch, self.recipe.dtype), self.merger.device
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor.flatten()[start:stop].to(device=device, dtype=dtype).reshape(shape)
+
+        return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base))
+
+    def _parameters(self, name: str) -> dict[str, Tensor]:
+        rule = next((r for r in self.recipe.parameters if any(fnmatchcase(name, glob) for glob in r.tensors)), None)
+        if rule is None:
+            raise RecipeError(f"no entry under 'parameters' matches the tensor '{name}'; end the list with tensors: \"*\"")
+        dtype = getattr(torch, self.recipe.dtype)
+        return {key: as_parameter(value, dtype, self.merger.device) for key, value in rule.values.items()}
+
+
+def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: Recipe) -> None:
+    known = {parameter.name: parameter for parameter in method.parameters}
+    if unknown := [name for name in rule.values if name not in known]:
+        raise RecipeError(f"'{recipe.method}' has no parameter '{unknown[0]}'; it has {', '.join(known)}")
+    for name, parameter in known.items():
+        if name not in rule.values:
+            raise RecipeError(f"the entry for {', '.join(rule.tensors)} lacks '{name}', which '{recipe.method}' needs")
+        value = rule.values[name]
+        given = list(value) if isinstance(value, tuple) else [value]
+        if parameter.per_source and (not isinstance(value, tuple) or len(given) != len(recipe.sources)):
+            raise RecipeError(f"'{name}' must be a list with one number a source ({len(recipe.sources)}), got {value}")
+        if not parameter.per_source and isinstance(value, tuple):
+            raise RecipeError(f"'{name}' must be one number, got {list(value)}")
+        if name == "density" and not all(0.0 <= v <= 1.0 for v in given):
+            raise RecipeError(f"'density' is a share from 0 to 1, got {given}")

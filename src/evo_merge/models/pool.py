@@ -1,0 +1,177 @@
+"""The models of a run: a base, the sources, and the check that they belong together."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evo_merge.errors import ConfigError, ModelError, RecipeError
+from evo_merge.models.compatibility import refuse_incompatible
+from evo_merge.models.description import read_config, read_generation_config, read_licence, read_tokenizer
+from evo_merge.models.reference import ModelFiles, locate
+from evo_merge.models.weights import Weights, open_weights
+from evo_merge.recipe import DTYPES, ModelReference, Recipe, Source, reference_from_record
+
+log = logging.getLogger(__name__)
+RESIDENCIES = ("auto", "device", "host", "disk")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a pool, opened: its description is read when asked for, its weights tensor by tensor."""
+
+    name: str
+    reference: ModelReference
+    files: ModelFiles
+    weights: Weights
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers config."""
+        return read_config(self.files)
+
+    @cached_property
+    def tokenizer(self) -> Any | None:
+        """The tokenizer, or ``None``."""
+        return read_tokenizer(self.files)
+
+    @cached_property
+    def generation_config(self) -> Any | None:
+        """The generation config, or ``None``."""
+        return read_generation_config(self.files)
+
+    @cached_property
+    def licence(self) -> str | None:
+        """What the model card states."""
+        return read_licence(self.files.adapter or self.files.folder)
+
+
+class Pool:
+    """A base and the sources to merge (``conf/models/*.yaml``).
+
+    Args:
+        base: What the sources were tuned from; ``None`` where a merge needs none.
+        sources: At least one; each a name, or a mapping with ``name`` and ``model`` (and ``revision``) or ``adapter`` and
+            ``base``.
+        use: Names of the sources to merge; ``None`` is all.
+        adapters: Folder in which adapters named by a relative path are looked for.
+        out_dtype: Of the candidates and the checkpoint; ``None`` is what the base is stored in.
+        residency: Where the weights wait for the next candidate: ``device``, ``host``, ``disk``, or ``auto``.
+
+    Raises:
+        ConfigError: Two sources of one name, an unknown name under ``use``, or a wrong value.
+        ModelError: A model that cannot be found or read.
+        IncompatibleModelsError: Models that cannot be merged; every difference is listed.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: str | Mapping[str, Any] | None,
+        sources: Sequence[str | Mapping[str, Any]],
+        use: Sequence[str] | None = None,
+        adapters: str | None = None,
+        out_dtype: str | None = None,
+        residency: str = "auto",
+    ) -> None:
+        if residency not in RESIDENCIES:
+            raise ConfigError(f"models.residency must be one of {', '.join(RESIDENCIES)}, got '{residency}'")
+        if out_dtype is not None and out_dtype not in DTYPES:
+            raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
+        opened: dict[ModelFiles, Weights] = {}
+        try:
+            named = [_named(entry, adapters) for entry in sources]
+            base_reference = None if base is None else reference_from_record(base)
+        except RecipeError as error:
+            raise ConfigError(f"models: {error}") from error
+        self.base = None if base_reference is None else _open("base", base_reference, opened)
+        self.sources = tuple(_open(source.name, source.reference, opened) for source in _chosen(named, use))
+        self.residency = residency
+        for warning in refuse_incompatible(self.base, self.sources):
+            log.warning("%s", warning)
+        self.out_dtype = out_dtype or self._stored_dtype()
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> "Pool":
+        """The models that a recipe names."""
+        return cls(
+            base=None if recipe.base is None else _plain(recipe.base),
+            sources=[{"name": source.name, **_plain(source.reference)} for source in recipe.sources],
+            out_dtype=recipe.out_dtype,
+        )
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The base, where there is one, and the sources."""
+        return self.sources if self.base is None else (self.base, *self.sources)
+
+    @property
+    def leader(self) -> Model:
+        """The model whose architecture and config the merge keeps: the base, or the first source."""
+        return self.models[0]
+
+    @property
+    def recipe_sources(self) -> tuple[Source, ...]:
+        """The sources as recipes name them."""
+        return tuple(Source(model.name, model.reference) for model in self.sources)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base's tokenizer, or the first that there is; raises ``ModelError`` where there is none."""
+        for model in self.models:
+            if model.tokenizer is not None:
+                return model.tokenizer
+        raise ModelError("none of the models has a tokenizer, so nothing can be asked of them; add one to the base's folder")
+
+    @cached_property
+    def generation_config(self) -> Any:
+        """The first generation config that there is, or transformers' own for the architecture."""
+        from transformers import GenerationConfig
+
+        found = next((model.generation_config for model in self.models if model.generation_config is not None), None)
+        return found if found is not None else GenerationConfig.from_model_config(self.leader.config)
+
+    def _stored_dtype(self) -> str:
+        floats = [dtype for dtype in self.leader.weights.dtypes.values() if dtype.is_floating_point]
+        stored = max(set(floats), key=floats.count, default=torch.float32)
+        name = str(stored).removeprefix("torch.")
+        return name if name in DTYPES else "float32"
+
+
+def _open(name: str, reference: ModelReference, opened: dict[ModelFiles, Weights]) -> Model:
+    files = locate(reference)
+    return Model(name, reference, files, open_weights(files, opened))
+
+
+def _named(entry: str | Mapping[str, Any], adapters: str | None) -> Source:
+    if isinstance(entry, str):
+        return Source(Path(entry).name, ModelReference(model=entry))
+    fields = dict(entry)
+    name = fields.pop("name", None)
+    reference = reference_from_record(fields)
+    if reference.adapter is not None and adapters is not None and not Path(reference.adapter).expanduser().is_absolute():
+        reference = ModelReference(adapter=str(Path(adapters) / reference.adapter), base=reference.base)
+    return Source(str(name) if name is not None else Path(reference.adapter or reference.model).name, reference)
+
+
+def _chosen(named: Sequence[Source], use: Sequence[str] | None) -> Sequence[Source]:
+    names = [source.name for source in named]
+    if not names:
+        raise ConfigError("models.sources is empty; name at least one model")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"models.sources needs different names, got {', '.join(names)}; write {{name: …, model: …}}")
+    if use is None:
+        return named
+    if unknown := [name for name in use if name not in names]:
+        raise ConfigError(f"models.use: there is no source '{unknown[0]}'; there are {', '.join(names)}")
+    return [source for source in named if source.name in use]
+
+
+def _plain(reference: ModelReference) -> dict[str, Any]:
+    if reference.base is not None:
+        return {"adapter": reference.adapter, "base": _plain(reference.base)}
+    return {"model": reference.model, "revision": reference.revision}

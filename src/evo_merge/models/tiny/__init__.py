@@ -1,0 +1,1 @@
+"""The embedded tiny family: a base model and three specialists that ship with the package."""

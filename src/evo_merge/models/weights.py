@@ -1,0 +1,211 @@
+"""Weights read lazily, tensor by tensor: safetensors (sharded or not), GGUF, and LoRA adapters on either. Never a pickle."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from evo_merge.errors import ModelError
+from evo_merge.models.description import read_config
+from evo_merge.models.reference import ModelFiles
+from evo_merge.models.skeleton import empty_model
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Names that safetensors headers give to dtypes.
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Weights(Protocol):
+    """The tensors of one model. Shapes and dtypes are known without reading any."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, by full name."""
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Stored dtype of every tensor."""
+
+    def read(self, name: str) -> Tensor:
+        """One tensor on the CPU; for stored floats in their own dtype. It may be a view of the file: do not change it."""
+
+
+def open_weights(files: ModelFiles, opened: dict[ModelFiles, Weights] | None = None) -> Weights:
+    """Open a model's weights; raises ``ModelError`` where there are none that can be trusted.
+
+    Args:
+        files: Where the model lies.
+        opened: Models already open, added to: adapters on one base share it.
+    """
+    opened = {} if opened is None else opened
+    plain = ModelFiles(files.folder, files.gguf)
+    if plain not in opened:
+        opened[plain] = SafetensorsWeights(plain.folder) if plain.gguf is None else GgufWeights(plain.folder, plain.gguf)
+    if files not in opened:
+        opened[files] = AdaptedWeights(opened[plain], files)
+    return opened[files]
+
+
+class SafetensorsWeights:
+    """One ``model.safetensors``, or shards with an index."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, Any] = {}
+        self._shard_of: dict[str, str] = {}
+        self.shapes: Mapping[str, tuple[int, ...]]
+        self.dtypes: Mapping[str, torch.dtype]
+        shapes: dict[str, tuple[int, ...]] = {}
+        dtypes: dict[str, torch.dtype] = {}
+        for shard in self._shards():
+            handle = self._open(shard)
+            for name in handle.keys():  # noqa: SIM118  a handle is no mapping
+                piece = handle.get_slice(name)
+                if piece.get_dtype() not in _DTYPES:
+                    raise ModelError(f"'{folder / shard}' stores '{name}' as {piece.get_dtype()}, which cannot be merged")
+                shapes[name] = tuple(piece.get_shape())
+                dtypes[name] = _DTYPES[piece.get_dtype()]
+                self._shard_of[name] = shard
+        self.shapes, self.dtypes = shapes, dtypes
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, memory-mapped."""
+        tensor: Tensor = self._files[self._shard_of[name]].get_tensor(name)
+        return tensor
+
+    def _shards(self) -> list[str]:
+        if (self._folder / _INDEX).is_file():
+            try:
+                index = json.loads((self._folder / _INDEX).read_text(encoding="utf-8"))
+                shards = sorted(set(index["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError) as error:
+                raise ModelError(f"'{self._folder / _INDEX}' is not a safetensors index; download the model again") from error
+            if missing := [shard for shard in shards if not (self._folder / shard).is_file()]:
+                raise ModelError(f"'{self._folder}' lacks the shard '{missing[0]}' that its index names; download it again")
+            return shards
+        if (self._folder / _SINGLE).is_file():
+            return [_SINGLE]
+        if any(path for pattern in _PICKLES for path in self._folder.glob(pattern)):
+            raise ModelError(
+                f"'{self._folder}' has only pickled weights (.bin, .pt), which can run code and are refused; "
+                "convert it to safetensors with save_pretrained"
+            )
+        raise ModelError(f"'{self._folder}' has no model.safetensors")
+
+    def _open(self, shard: str) -> Any:
+        path = self._folder / shard
+        try:
+            self._files[shard] = safe_open(str(path), framework="pt", device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"'{path}' is truncated or corrupted ({error}); download the model again") from error
+        return self._files[shard]
+
+
+class GgufWeights:
+    """A GGUF file, de-quantised to float32 by transformers; the whole model is held in memory."""
+
+    def __init__(self, folder: Path, file: str) -> None:
+        self._folder, self._file = folder, file
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, by full name."""
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Always float32: what the blocks expand to."""
+        return {name: tensor.dtype for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One de-quantised tensor."""
+        return self._tensors[name]
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        from transformers import AutoModelForCausalLM, GgufConfig
+
+        path = self._folder / self._file
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                self._folder,
+                gguf_file=self._file,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                local_files_only=True,
+            )
+        except ImportError as error:
+            raise ModelError(f"reading '{path}' needs the package 'gguf': pip install gguf") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"'{path}' cannot be read: {error}") from error
+        return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+class AdaptedWeights:
+    """A LoRA adapter on a model: each tensor is the model's plus the adapter's delta, formed when it is read."""
+
+    def __init__(self, base: Weights, files: ModelFiles) -> None:
+        assert files.adapter is not None
+        self._base, self._files, self._folder = base, files, files.adapter
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """As the model's."""
+        return self._base.shapes
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Float32 where the adapter adds something, else as the model's."""
+        return {name: torch.float32 if name in self._layers else dtype for name, dtype in self._base.dtypes.items()}
+
+    def read(self, name: str) -> Tensor:
+        """The model's tensor plus the adapter's delta, summed in float32."""
+        tensor = self._base.read(name)
+        if name not in self._layers:
+            return tensor
+        with torch.no_grad():
+            delta: Tensor = self._layers[name].get_delta_weight("default")
+            return tensor.float() + delta.float()
+
+    @cached_property
+    def _layers(self) -> dict[str, Any]:
+        """The LoRA layers by the name of the tensor each adds to."""
+        from peft import PeftConfig, PeftModel
+
+        try:
+            config = PeftConfig.from_pretrained(str(self._folder))
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"the adapter '{self._folder}' has a config that peft cannot read: {error}") from error
+        if getattr(config, "peft_type", None) != "LORA" or getattr(config, "use_dora", False):
+            kind = "DoRA" if getattr(config, "use_dora", False) else getattr(config, "peft_type", "unknown")
+            raise ModelError(f"the adapter '{self._folder}' is of type {kind}; LoRA adapters can be merged")
+        if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
+            raise ModelError(f"the adapter '{self._folder}' also changes biases or whole modules; merge it into its base first")
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                adapted = PeftModel.from_pretrained(
+                    empty_model(read_config(self._files), torch.float32), str(self._folder), config=config
+                )
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            raise ModelError(f"the adapter '{self._folder}' does not fit its base '{self._files.folder}': {error}") from error
+        modules = adapted.base_model.model.named_modules()
+        return {f"{name}.weight": module for name, module in modules if hasattr(module, "get_delta_weight")}

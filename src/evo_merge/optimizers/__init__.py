@@ -1,0 +1,1 @@
+"""Ask/tell adapters over the libraries that search."""

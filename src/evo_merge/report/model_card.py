@@ -1,0 +1,200 @@
+"""The model card of the exported checkpoint: ``README.md`` with metadata that the Hugging Face hub accepts."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from evo_merge.recipe import ModelReference, Recipe, to_yaml
+from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value
+
+
+def model_card(
+    summary: Mapping[str, Any],
+    recipe: Recipe,
+    *,
+    name: str,
+    licenses: Mapping[str, str | None],
+    languages: Sequence[str] = (),
+) -> str:
+    """The text of the card.
+
+    Args:
+        summary: The content of ``summary.json``; a run without test scores gives a card that says so.
+        recipe: Of the exported checkpoint.
+        name: What the model is called.
+        licenses: What each source (and the base) states as its licence, by name; ``None`` where it states none.
+        languages: ISO 639 codes of the task's language, where it has one.
+    """
+    body = "\n\n".join(
+        [
+            f"# {name}",
+            _introduction(summary, recipe),
+            "## Results",
+            *_results(summary),
+            "## Use",
+            "An ordinary `transformers` checkpoint; no code beside the library is needed.",
+            _fenced(_LOADING, "python"),
+            "## Recipe",
+            "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
+            _fenced(to_yaml(recipe), "yaml"),
+            "## Limits",
+            _limits(summary),
+            "## Licence",
+            _licence(licenses),
+        ]
+    )
+    data = _metadata(summary, recipe, name, licenses, languages)
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def hub_ids(recipe: Recipe) -> list[str]:
+    """The hub ids among the base and the sources, in the recipe's order; folders and models in packages are none."""
+    references = [] if recipe.base is None else list(_roots(recipe.base))
+    references += [root for source in recipe.sources for root in _roots(source.reference)]
+    return list(dict.fromkeys(reference.model for reference in references if _is_hub_id(reference.model)))
+
+
+_LOADING = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+path = "."  # this folder, or the hub id it was uploaded under
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = AutoModelForCausalLM.from_pretrained(path)
+"""
+
+
+def _metadata(
+    summary: Mapping[str, Any], recipe: Recipe, name: str, licenses: Mapping[str, str | None], languages: Sequence[str]
+) -> ModelCardData:
+    bases = hub_ids(recipe)
+    license_ = _common_license(licenses)
+    fields: dict[str, Any] = {
+        "model_name": name,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["merge", "evo-merge"],
+        "license": license_,
+    }
+    if license_ == "other":
+        fields["license_name"] = "those-of-the-source-models"
+    if languages:
+        fields["language"] = list(languages)
+    if bases:
+        fields |= {"base_model": bases, "base_model_relation": "merge"}
+    best = summary.get("test", {}).get("best")
+    if best is not None:
+        fields["eval_results"] = [
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=summary["task"],
+                dataset_name=summary["task"],
+                dataset_split="test",
+                metric_type=summary["objective"],
+                metric_value=round(best["score"], 4),
+            )
+        ]
+    return ModelCardData(**fields)
+
+
+def _roots(reference: ModelReference) -> Iterator[ModelReference]:
+    """The model itself, or what an adapter is put on; the adapter too where it is a model of its own on the hub."""
+    if reference.base is None:
+        yield reference
+        return
+    yield from _roots(reference.base)
+    if reference.adapter is not None:
+        yield ModelReference(reference.adapter)
+
+
+def _is_hub_id(model: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII)) and not Path(model).exists()
+
+
+def _introduction(summary: Mapping[str, Any], recipe: Recipe) -> str:
+    sources = listing([f"`{source.reference}`" for source in recipe.sources])
+    base = "" if recipe.base is None else f" on the base `{recipe.base}`"
+    return (
+        f"A merge of {sources}{base} by `{recipe.method}`. Its weights were not trained: the numbers of the merge were "
+        f"found by evo-merge with `{summary['optimizer']}`, {summary['evaluations']} candidates "
+        f"in {duration(summary['seconds'])}, scored on the search problems of `{summary['task']}`."
+    )
+
+
+def _results(summary: Mapping[str, Any]) -> list[str]:
+    test = summary.get("test", {})
+    if "best" not in test:
+        return ["The merge has not been scored on test problems."]
+    entries = [
+        (ROLES["best"], test["best"], None),
+        *((name, entry, "source model") for name, entry in test["sources"].items()),
+        *((name, entry, "merge without a search") for name, entry in test["unoptimised"].items()),
+    ]
+    written = ScoreFormat(all(0 <= entry["score"] <= 1 for _, entry, _ in entries))
+    rows = ["| model | | score | 95 % interval | evolved merge ahead by | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
+    for name, entry, kind in entries:
+        against = test["paired"].get(name) if kind is not None else None
+        difference = "" if against is None else written.difference(against["difference"])
+        p = "" if against is None else p_value(against["p_holm"])
+        cells = (
+            _cell(f"**{name}**" if kind is None else name),
+            kind or "",
+            written.score(entry["score"]),
+            written.interval(*entry["interval"]),
+            difference,
+            p,
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    intro = (
+        f"Mean `{summary['objective']}` on the {test['n']} test problems of `{summary['task']}`, which the search "
+        "never saw; p is from a paired test on the same problems, corrected for all comparisons."
+    )
+    return [intro, "\n".join(rows)]
+
+
+def _limits(summary: Mapping[str, Any]) -> str:
+    said = (
+        f"The merge was selected for `{summary['task']}`; what it does elsewhere was not measured. It carries the "
+        "limits and biases of its sources, and nothing was done to align or to filter it."
+    )
+    best = summary.get("search", {}).get("best")
+    if best is None:
+        return said
+    written = ScoreFormat(0 <= best <= 1)
+    return (
+        f"{said} Its score on the search problems ({written.score(best)}) is the best of many and flatters it; "
+        "the test score does not."
+    )
+
+
+def _common_license(licenses: Mapping[str, str | None]) -> str:
+    """The licence of all sources, ``other`` where they differ or some state none, ``unknown`` where none states any."""
+    stated = {None if license_ is None else license_.strip().lower() for license_ in licenses.values()}
+    if stated <= {None}:
+        return "unknown"
+    return next(str(license_) for license_ in stated) if len(stated) == 1 else "other"
+
+
+def _licence(licenses: Mapping[str, str | None]) -> str:
+    common = _common_license(licenses)
+    if common == "unknown":
+        return "The source models do not state a licence; find out before you pass this model on."
+    if common != "other":
+        return f"All source models state `{common}`."
+    each = listing([f"`{name}` {'none' if text is None else f'`{text}`'}" for name, text in licenses.items()])
+    return (
+        f"The source models state different licences: {each}. All of them apply, so read each before you use or share "
+        "this model."
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _fenced(text: str, language: str) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,92 @@
+"""How numbers and roles are written for a person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evo_merge.report.results import Model, RunResults, scores
+
+_NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+
+ROLES = {
+    "source": "source model",
+    "unoptimised": "un-optimised merge",
+    "baseline": "un-tuned merge, other method",
+    "best": "evolved merge",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFormat:
+    """Fractions are shown in percent, other scores as they are."""
+
+    is_fraction: bool
+
+    def score(self, value: float) -> str:
+        """``88.0 %``."""
+        return f"{100 * value:.1f}{_NBSP}%" if self.is_fraction else f"{value:.2f}"
+
+    def interval(self, low: float, high: float) -> str:
+        """``84.9 to 90.6 %``."""
+        return f"{100 * low:.1f} to {100 * high:.1f}{_NBSP}%" if self.is_fraction else f"{low:.2f} to {high:.2f}"
+
+    def difference(self, value: float) -> str:
+        """``+22.0``, in percentage points where scores are in percent."""
+        return f"{100 * value:+.1f}" if self.is_fraction else f"{value:+.2f}"
+
+    def distance(self, value: float) -> str:
+        """``22.0 points``, without a sign."""
+        return f"{abs(100 * value):.1f} points" if self.is_fraction else f"{abs(value):.2f}"
+
+    def tick(self, value: float) -> str:
+        """As short as an axis wants it."""
+        return f"{100 * value:g}{_NBSP}%" if self.is_fraction else f"{value:g}"
+
+
+def score_format(results: RunResults) -> ScoreFormat:
+    """How the scores of a run are written: in percent where every known one lies between 0 and 1."""
+    columns = [scores(e, results.objective) for model in results.models for e in (model.search, model.test)]
+    inside = all(float(c.min()) >= 0 and float(c.max()) <= 1 for c in columns if c is not None)
+    return ScoreFormat(inside and all(0 <= c.score <= 1 for c in results.candidates if c.score is not None))
+
+
+def p_value(p: float) -> str:
+    """``0.012``, or ``< 0.001``."""
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_clause(p: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    return f"p {p_value(p)}".replace(" ", _NBSP) if p < 0.001 else f"p = {p_value(p)}".replace(" ", _NBSP)
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    whole = round(seconds)
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def listing(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """``1 model``, ``3 models``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def display_name(model: Model) -> str:
+    """What a table calls a model: its name; the evolved merge is called that, whatever name it was recorded under."""
+    return ROLES["best"] if model.role == "best" else model.name

@@ -1,0 +1,145 @@
+"""The loop: ask, decode, evaluate, tell, record. Resuming is the same loop, which finds in the study what is known already."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from evo_merge.errors import ConfigError, Interrupted
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.optimizers.base import Optimizer
+from evo_merge.recipe import Recipe, recipe_hash
+from evo_merge.spaces.base import MergeSpace
+from evo_merge.study import Study
+from evo_merge.tasks.base import Split
+from evo_merge.trackers.base import Candidate, Generation, Tracker
+
+_LOGGED = "logged_generations"
+
+
+class Evaluator(Protocol):
+    """Scores recipes."""
+
+    def evaluate(self, recipe: Recipe, split: Split) -> Evaluation:
+        """Score a recipe on a split; one that cannot be built comes back as failed, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When a search ends: at the first of these that is reached, between generations. ``None`` is no limit.
+
+    Attributes:
+        evaluations: Candidates proposed and evaluated; repeats of a known recipe are free.
+        generations: Rounds of ask and tell.
+        minutes: Time spent on the run, over all its sessions.
+        patience: Generations without a better candidate.
+    """
+
+    evaluations: int | None = None
+    generations: int | None = None
+    minutes: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        limits = {name: getattr(self, name) for name in ("evaluations", "generations", "minutes", "patience")}
+        for name, value in limits.items():
+            if value is not None and not value > 0:
+                raise ConfigError(f"budget.{name} must be above 0 or null, got {value}")
+        if all(value is None for value in limits.values()):
+            raise ConfigError(
+                "the budget has no limit; set budget.evaluations, budget.generations, budget.minutes or budget.patience"
+            )
+
+
+class Recorded:
+    """An evaluator that asks the study first and records what it evaluates, before anyone hears of it.
+
+    Args:
+        evaluator: Asked for what is not known.
+        study: The run's memory.
+        stop_wanted: Whether the user asked to stop; looked at after every evaluation.
+    """
+
+    def __init__(self, evaluator: Evaluator, study: Study, stop_wanted: Callable[[], bool]) -> None:
+        self._evaluator, self._study, self._stop_wanted = evaluator, study, stop_wanted
+
+    def evaluate(self, recipe: Recipe, split: Split) -> tuple[Evaluation, bool]:
+        """The evaluation, and whether it was known before.
+
+        Raises:
+            Interrupted: The user asked to stop; what was evaluated is recorded.
+        """
+        known = self._study.evaluation(recipe, split)
+        if known is not None:
+            return known, True
+        if self._stop_wanted():
+            raise Interrupted
+        evaluation = self._evaluator.evaluate(recipe, split)
+        self._study.record_evaluation(recipe, split, evaluation)
+        return evaluation, False
+
+
+def search(
+    space: MergeSpace,
+    optimizer: Optimizer,
+    evaluator: Recorded,
+    study: Study,
+    trackers: Sequence[Tracker],
+    budget: Budget,
+) -> None:
+    """Run generations until the budget is spent; everything found is in the study.
+
+    Raises:
+        Interrupted: The user asked to stop.
+        StudyError: A resumed run does not propose what it proposed before.
+    """
+    recorded = {candidate.generation for candidate in study.candidates()}
+    n_logged = int(study.get(_LOGGED) or 0)
+    evaluated: set[str] = set()
+    best, best_generation, number = -math.inf, 0, 0
+    # A generation that was begun before a resume is always finished, whatever the budget says now.
+    while number in recorded or not _spent(budget, study, len(evaluated), number, best_generation):
+        genomes = optimizer.ask()
+        recipes = [space.decode(genome) for genome in genomes]
+        numbers = study.record_generation(number, list(genomes), recipes)
+        candidates = []
+        for index, genome, recipe in zip(numbers, genomes, recipes, strict=True):
+            evaluation, known = evaluator.evaluate(recipe, "search")
+            key = recipe_hash(recipe)
+            candidate = Candidate(index, number, genome, evaluation, repeated=key in evaluated)
+            evaluated.add(key)
+            candidates.append(candidate)
+            if not known:
+                for tracker in trackers:
+                    tracker.candidate(candidate)
+            if evaluation.fitness[0] > best:
+                best, best_generation = float(evaluation.fitness[0]), number
+        optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
+        if number >= n_logged:
+            for tracker in trackers:
+                tracker.generation(Generation(number, candidates))
+            study.set(_LOGGED, str(number + 1))
+        number += 1
+
+
+def ranked_candidates(study: Study) -> list[Candidate]:
+    """The evaluated candidates, the best search score first, among equals the earlier; without failed and repeated ones."""
+    seen: set[str] = set()
+    ranked = []
+    for stored in study.candidates():
+        evaluation = study.evaluation(stored.recipe, "search")
+        key = recipe_hash(stored.recipe)
+        if evaluation is None or evaluation.failure is not None or key in seen:
+            continue
+        seen.add(key)
+        ranked.append(Candidate(stored.number, stored.generation, stored.genome, evaluation, repeated=False))
+    return sorted(ranked, key=lambda candidate: -float(candidate.evaluation.fitness[0]))
+
+
+def _spent(budget: Budget, study: Study, n_evaluated: int, n_generations: int, best_generation: int) -> bool:
+    return (
+        (budget.evaluations is not None and n_evaluated >= budget.evaluations)
+        or (budget.generations is not None and n_generations >= budget.generations)
+        or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
+        or (budget.patience is not None and n_generations - best_generation > budget.patience)
+    )

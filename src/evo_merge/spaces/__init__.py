@@ -1,0 +1,1 @@
+"""Merge spaces: boxes whose points are recipes."""

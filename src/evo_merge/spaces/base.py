@@ -1,0 +1,38 @@
+"""What a merge space is: a box whose points are recipes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from evo_merge.genome import Gene, Genome
+from evo_merge.recipe import ModelReference, Recipe, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a space may mix.
+
+    Attributes:
+        base: What the sources were tuned from, or ``None``.
+        sources: The models to mix, in the order of genes and recipes.
+        tensors: Full names of the tensors of the merged model.
+        out_dtype: Of the candidates.
+    """
+
+    base: ModelReference | None
+    sources: tuple[Source, ...]
+    tensors: Sequence[str]
+    out_dtype: str
+
+
+class MergeSpace(Protocol):
+    """A box whose points are recipes.
+
+    Attributes:
+        genes: The numbers of a genome, in order.
+    """
+
+    genes: tuple[Gene, ...]
+
+    def decode(self, genome: Genome) -> Recipe:
+        """The recipe of a genome ``(dim,)``: the same genome, the same recipe."""

@@ -1,0 +1,98 @@
+"""Parameter space: recipes that mix weights, with a method's parameters as genes (Akiba et al. 2024, section 3.1)."""
+
+from collections.abc import Mapping, Sequence
+
+from evo_merge.errors import ConfigError
+from evo_merge.genome import Gene, Genome
+from evo_merge.methods.base import MergeMethod, Parameter, name_of, options_of
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
+from evo_merge.spaces.base import Ingredients
+from evo_merge.spaces.granularity import TensorGroup, tensor_groups
+
+
+class ParameterSpace:
+    """One gene for every parameter of the method, every group of tensors, and every source (or one for all).
+
+    Args:
+        ingredients: What is mixed.
+        seed: Of the method's chance; the same for all candidates, so that near genomes are near models.
+        method: Merges one tensor.
+        granularity: Which tensors share genes: ``model``, ``layer``, ``module``, or a number of layer groups.
+        bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``; the start is its centre.
+
+    Raises:
+        ConfigError: The sources do not fit the method, or the bounds do not fit its parameters.
+    """
+
+    def __init__(
+        self,
+        ingredients: Ingredients,
+        seed: int,
+        *,
+        method: MergeMethod,
+        granularity: str | int,
+        bounds: Mapping[str, Sequence[float]],
+    ) -> None:
+        name = name_of(method)
+        n_sources = len(ingredients.sources)
+        if method.n_sources is not None and n_sources != method.n_sources:
+            names = ", ".join(source.name for source in ingredients.sources)
+            raise ConfigError(
+                f"merge={name} merges exactly {method.n_sources} sources, got {n_sources} ({names}); "
+                "choose with 'models.use=[…]'"
+            )
+        if method.needs_base and ingredients.base is None:
+            raise ConfigError(f"merge={name} needs the base that the sources were tuned from; name it with models.base=…")
+        self._ingredients, self._seed, self._method, self._name = ingredients, seed, method, name
+        self._groups = tensor_groups(granularity, ingredients.tensors)
+        parameters = _boxed(method.parameters, bounds, name)
+        self._parameters = parameters
+        self.genes = tuple(
+            Gene(_gene_name(parameter, group, source), parameter.low, parameter.high, parameter.start)
+            for group in self._groups
+            for parameter in parameters
+            for source in ([s.name for s in ingredients.sources] if parameter.per_source else [""])
+        )
+
+    def decode(self, genome: Genome) -> ParameterSpaceRecipe:
+        """The recipe of a genome ``(dim,)``; raises ``ValueError`` for another shape."""
+        if genome.shape != (len(self.genes),):
+            raise ValueError(f"genome must have shape ({len(self.genes)},), got {genome.shape}")
+        numbers = iter(genome.tolist())
+        n_sources = len(self._ingredients.sources)
+        rules = []
+        for group in self._groups:
+            values: dict[str, tuple[float, ...] | float] = {}
+            for parameter in self._parameters:
+                drawn = tuple(next(numbers) for _ in range(n_sources if parameter.per_source else 1))
+                values[parameter.name] = drawn if parameter.per_source else drawn[0]
+            rules.append(ParameterRule(group.globs, values))
+        return ParameterSpaceRecipe(
+            base=self._ingredients.base if self._method.needs_base else None,
+            sources=self._ingredients.sources,
+            method=self._name,
+            options=options_of(self._method),
+            parameters=tuple(rules),
+            seed=self._seed,
+            dtype="float32",
+            out_dtype=self._ingredients.out_dtype,
+        )
+
+
+def _gene_name(parameter: Parameter, group: TensorGroup, source: str) -> str:
+    return "/".join(part for part in (group.name, parameter.name, source) if part)
+
+
+def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float]], method: str) -> tuple[Parameter, ...]:
+    known = [parameter.name for parameter in parameters]
+    if unknown := [name for name in bounds if name not in known]:
+        raise ConfigError(f"merge.bounds: '{method}' has no parameter '{unknown[0]}'; it has {', '.join(known)}")
+    boxed = []
+    for parameter in parameters:
+        low, high = bounds.get(parameter.name, (parameter.low, parameter.high))
+        if not low < high:
+            raise ConfigError(f"merge.bounds.{parameter.name} must be [low, high] with low < high, got [{low}, {high}]")
+        if parameter.name == "density" and not 0.0 <= low < high <= 1.0:
+            raise ConfigError(f"merge.bounds.density must lie within [0, 1], got [{low}, {high}]")
+        boxed.append(Parameter(parameter.name, low, high, (low + high) / 2, parameter.per_source))
+    return tuple(boxed)

@@ -1,0 +1,295 @@
+"""The run's memory: one SQLite file with every candidate, recipe, score and completion, and the time spent.
+
+Everything is written in a transaction of its own before anyone is told of it, so that a killed run loses only the candidate in
+flight. Resuming needs nothing else: the same loop runs again with a fresh optimizer of the same seed, proposes the same
+candidates, and finds their evaluations here. The file is plain SQL and JSON; it holds no pickled object.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from evo_merge.errors import StudyError
+from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.genome import Genome
+from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
+from evo_merge.tasks.base import Example, Split
+
+SCHEMA_VERSION = 1
+FILE_NAME = "study.sqlite"
+_SCHEMA = """
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE examples (split TEXT, position INTEGER, id TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
+    PRIMARY KEY (split, position)) WITHOUT ROWID;
+CREATE TABLE recipes (hash TEXT PRIMARY KEY, yaml TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entrants (position INTEGER PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
+    recipe TEXT NOT NULL REFERENCES recipes (hash));
+CREATE TABLE candidates (number INTEGER PRIMARY KEY, generation INTEGER NOT NULL, genome TEXT NOT NULL,
+    recipe TEXT NOT NULL REFERENCES recipes (hash));
+CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCES recipes (hash), split TEXT NOT NULL,
+    metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, failure TEXT, merge_seconds REAL NOT NULL,
+    evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, split));
+CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
+    scores TEXT NOT NULL, PRIMARY KEY (evaluation, position)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A model outside the search that is scored beside it.
+
+    Attributes:
+        role: ``source``, ``unoptimised`` (every gene at its start), ``baseline`` (an un-tuned merge by another method) or
+            ``best`` (what the search chose).
+    """
+
+    role: str
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCandidate:
+    """A proposed candidate; its evaluation is found by its recipe."""
+
+    number: int
+    generation: int
+    genome: Genome
+    recipe: Recipe
+
+
+class Study:
+    """The record of one run. Use ``Study.create``, ``Study.resume`` or ``Study.read``."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: FileLock | None) -> None:
+        self._db = connection
+        self._lock = lock
+        self._opened = time.monotonic()
+        self._seconds_before = float(self.get("seconds") or 0.0)
+
+    @classmethod
+    def create(cls, folder: Path) -> "Study":
+        """Start the record of a new run; raises ``StudyError`` where the folder holds one already."""
+        lock = _locked(folder)
+        if (folder / FILE_NAME).exists():
+            lock.release()
+            raise StudyError(f"'{folder}' already holds a run; continue it with resume={folder}, or choose another folder")
+        connection = _connect(folder / FILE_NAME)
+        with connection:
+            connection.executescript(_SCHEMA)
+            connection.execute("INSERT INTO run VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
+        return cls(connection, lock)
+
+    @classmethod
+    def resume(cls, folder: Path) -> "Study":
+        """Continue the record of a run; raises ``StudyError`` where there is none or another process writes to it."""
+        _refuse_missing(folder)
+        lock = _locked(folder)
+        return cls(_checked(_connect(folder / FILE_NAME), folder), lock)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Study":
+        """Look at the record of a run, finished or not, without writing to it."""
+        _refuse_missing(folder)
+        connection = sqlite3.connect(f"{(folder / FILE_NAME).absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+        return cls(_checked(connection, folder), None)
+
+    def close(self) -> None:
+        """Keep the time spent, and let others in."""
+        if self._lock is not None:
+            with self._db:
+                self._keep_time()
+        self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    # -- numbers of the run ------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> str | None:
+        """A value kept under a name, or ``None``."""
+        row = self._db.execute("SELECT value FROM run WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, key: str, value: str) -> None:
+        """Keep a value under a name."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, value))
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, over all its sessions."""
+        if self._lock is None:
+            return self._seconds_before
+        return self._seconds_before + time.monotonic() - self._opened
+
+    # -- what is asked of the models ---------------------------------------------------------------------------------------
+
+    def record_examples(self, split: Split, examples: Sequence[Example]) -> None:
+        """Keep a split's examples; raises ``StudyError`` where a resumed run has other data than it began with."""
+        known = self.examples(split)
+        if known and list(known) != list(examples):
+            raise StudyError(f"the data of the '{split}' split changed since the run began; restore it, or start a new run")
+        if not known:
+            rows = [(split, i, e.id, e.question, e.answer) for i, e in enumerate(examples)]
+            with self._db:
+                self._db.executemany("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", rows)
+
+    def examples(self, split: Split) -> list[Example]:
+        """The examples of a split, in the order of the rows of every evaluation of it."""
+        rows = self._db.execute("SELECT id, question, answer FROM examples WHERE split = ? ORDER BY position", (split,))
+        return [Example(*row) for row in rows]
+
+    # -- who is scored -----------------------------------------------------------------------------------------------------
+
+    def record_entrant(self, entrant: Entrant) -> None:
+        """Keep a model that is scored beside the search; the same name again must mean the same recipe."""
+        known = {e.name: e for e in self.entrants()}.get(entrant.name)
+        if known is not None and known.recipe != entrant.recipe:
+            raise StudyError(f"'{entrant.name}' is not the model it was when the run began; start a new run")
+        if known is None:
+            with self._db:
+                digest = self._keep_recipe(entrant.recipe)
+                values = (entrant.role, entrant.name, digest)
+                self._db.execute("INSERT INTO entrants (role, name, recipe) VALUES (?, ?, ?)", values)
+
+    def entrants(self) -> list[Entrant]:
+        """Sources, un-tuned merges and the chosen one, in the order they were recorded."""
+        query = "SELECT role, name, yaml FROM entrants JOIN recipes ON recipe = hash ORDER BY position"
+        return [Entrant(role, name, from_yaml(text)) for role, name, text in self._db.execute(query)]
+
+    def drop_entrant(self, role: str) -> None:
+        """Forget the entrants of a role, for example the best, when a resumed run with a larger budget chooses again."""
+        with self._db:
+            self._db.execute("DELETE FROM entrants WHERE role = ?", (role,))
+
+    def record_generation(self, generation: int, genomes: Sequence[Genome], recipes: Sequence[Recipe]) -> list[int]:
+        """Keep what an optimizer proposed, before anything is evaluated.
+
+        Returns:
+            The candidates' numbers.
+
+        Raises:
+            StudyError: A resumed run proposes other candidates than it did, so that it would not be the same run.
+        """
+        known = [c for c in self.candidates() if c.generation == generation]
+        if known:
+            same = len(known) == len(genomes) and all(np.array_equal(c.genome, g) for c, g in zip(known, genomes, strict=True))
+            if not same:
+                raise StudyError(
+                    f"generation {generation} is not what the run proposed before; the optimizer, its library or the config "
+                    "changed: restore it, or start a new run"
+                )
+            return [c.number for c in known]
+        first = int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
+        with self._db:
+            for number, (genome, recipe) in enumerate(zip(genomes, recipes, strict=True), start=first):
+                row = (number, generation, json.dumps(genome.tolist()), self._keep_recipe(recipe))
+                self._db.execute("INSERT INTO candidates VALUES (?, ?, ?, ?)", row)
+        return list(range(first, first + len(genomes)))
+
+    def candidates(self) -> list[StoredCandidate]:
+        """Everything proposed so far, in order; the last generation may not be evaluated yet."""
+        query = "SELECT number, generation, genome, yaml FROM candidates JOIN recipes ON recipe = hash ORDER BY number"
+        return [
+            StoredCandidate(number, generation, np.asarray(json.loads(genome), dtype=np.float64), from_yaml(text))
+            for number, generation, genome, text in self._db.execute(query)
+        ]
+
+    # -- what they scored --------------------------------------------------------------------------------------------------
+
+    def record_evaluation(self, recipe: Recipe, split: Split, evaluation: Evaluation) -> None:
+        """Keep an evaluation with every score and completion, all or nothing."""
+        with self._db:
+            cursor = self._db.execute(
+                "INSERT INTO evaluations (recipe, split, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, "
+                "new_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    self._keep_recipe(recipe),
+                    split,
+                    json.dumps(evaluation.metrics),
+                    evaluation.n_objectives,
+                    evaluation.failure,
+                    evaluation.merge_seconds,
+                    evaluation.evaluation_seconds,
+                    evaluation.new_tokens,
+                ),
+            )
+            answers = zip(evaluation.completions, evaluation.scores.tolist(), strict=True)
+            rows = [(cursor.lastrowid, i, text, json.dumps(scores)) for i, (text, scores) in enumerate(answers)]
+            self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
+            self._keep_time()
+
+    def evaluation(self, recipe: Recipe, split: Split) -> Evaluation | None:
+        """What a recipe scored on a split, or ``None`` where it was not evaluated on it."""
+        row = self._db.execute(
+            "SELECT id, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens FROM evaluations "
+            "WHERE recipe = ? AND split = ?",
+            (recipe_hash(recipe), split),
+        ).fetchone()
+        if row is None:
+            return None
+        number, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens = row
+        names = tuple(json.loads(metrics))
+        if failure is not None:
+            return failed(names, n_objectives, failure, merge_seconds)
+        query = "SELECT completion, scores FROM answers WHERE evaluation = ? ORDER BY position"
+        answers = self._db.execute(query, (number,)).fetchall()
+        scores = np.asarray([json.loads(text) for _, text in answers], dtype=np.float64).reshape(len(answers), len(names))
+        completions = tuple(str(completion) for completion, _ in answers)
+        return Evaluation(names, n_objectives, scores, completions, None, merge_seconds, evaluation_seconds, new_tokens)
+
+    def _keep_recipe(self, recipe: Recipe) -> str:
+        digest = recipe_hash(recipe)
+        self._db.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", (digest, to_yaml(recipe)))
+        return digest
+
+    def _keep_time(self) -> None:
+        self._db.execute("INSERT OR REPLACE INTO run VALUES ('seconds', ?)", (str(self.seconds),))
+
+
+@contextmanager
+def opened(study: Study) -> Iterator[Study]:
+    """A study that is closed whatever happens."""
+    try:
+        yield study
+    finally:
+        study.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60)
+    connection.execute("PRAGMA synchronous = FULL")  # a commit survives the plug being pulled
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _checked(connection: sqlite3.Connection, folder: Path) -> sqlite3.Connection:
+    try:
+        row = connection.execute("SELECT value FROM run WHERE key = 'schema_version'").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise StudyError(f"'{folder / FILE_NAME}' is not the record of a run ({error})") from error
+    if row is None or row[0] != str(SCHEMA_VERSION):
+        version = None if row is None else row[0]
+        raise StudyError(f"'{folder / FILE_NAME}' has schema version {version}, this evo-merge reads version {SCHEMA_VERSION}")
+    return connection
+
+
+def _refuse_missing(folder: Path) -> None:
+    if not (folder / FILE_NAME).is_file():
+        raise StudyError(f"'{folder}' holds no run: it has no {FILE_NAME}; name a run folder such as outputs/<day>/<time>")
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(str(folder / (FILE_NAME + ".lock")))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StudyError(f"another process is running in '{folder}'; wait for it, or choose another folder") from error
+    return lock

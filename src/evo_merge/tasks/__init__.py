@@ -1,0 +1,1 @@
+"""Tasks: their examples, prompts and scoring, one task a file."""

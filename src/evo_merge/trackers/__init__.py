@@ -1,0 +1,1 @@
+"""Those who want to see each generation."""

@@ -1,0 +1,223 @@
+"""Progress on the console: a live display on a terminal, a short line a generation elsewhere, and the final table."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evo_merge.trackers.base import Candidate, Generation, SearchStart
+
+PLAIN_WIDTH = 120  # where there is no terminal to ask
+
+
+class Progress:
+    """Shows the search to whoever started it. Of several objectives it shows the first."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Write to ``console``, or to the standard output."""
+        self._console = console or Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = PLAIN_WIDTH
+        self._live: Live | None = None
+        self._start: SearchStart | None = None
+        self._started = self._stage_started = time.monotonic()
+        self._stage = ""
+        self._generation = 0
+        self._n_evaluated = 0
+        self._n_repeated = 0
+        self._n_failed = 0
+        self._best: Candidate | None = None
+
+    def start(self, start: SearchStart) -> None:
+        """The search begins, or goes on."""
+        self._start = start
+        self._started = time.monotonic()
+        self._stage = ""
+        if self._console.is_terminal:
+            self._show()
+        else:
+            budget = "" if start.evaluations is None else f", {start.evaluations} candidates"
+            done = "" if start.evaluated == 0 else f", {start.evaluated} of them done"
+            self._say(f"search: {len(start.genes)} genes{budget}{done}; {start.objectives[0]} to beat: {self._baselines()}")
+
+    def candidate(self, candidate: Candidate) -> None:
+        """A candidate was evaluated."""
+        self._generation = candidate.generation
+        self._n_repeated += candidate.repeated
+        self._n_evaluated += not candidate.repeated
+        self._n_failed += candidate.evaluation.failure is not None
+        if self._best is None or _fitness(candidate) > _fitness(self._best):
+            self._best = candidate
+
+    def generation(self, generation: Generation) -> None:
+        """A generation was told to the optimizer."""
+        if self._console.is_terminal:
+            return
+        scores = [score for candidate in generation.candidates if math.isfinite(score := _fitness(candidate))]
+        here = f"here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
+        self._say(f"generation {generation.number}: best {self._best_score()}; {here}; {self._counts()}; {self._times()}")
+
+    def stage(self, text: str) -> None:
+        """What goes on outside the search."""
+        self._stage = text
+        self._stage_started = time.monotonic()
+        if self._console.is_terminal:
+            self._show()
+        else:
+            self._say(text)
+
+    def finish(self, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """The run is complete: the final table, and where the files are."""
+        self.close()
+        self._console.print(result_table(summary))
+        for file in files:
+            self._console.print(Text(str(_from_here(file))), soft_wrap=True)
+        self._flush()
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self._live is not None:
+            self._stage = ""
+            self._live.stop()
+            self._live = None
+
+    # -- on a terminal -------------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        if self._live is None:
+            self._live = Live(get_renderable=self._display, console=self._console, refresh_per_second=2)
+            self._live.start()
+
+    def _display(self) -> RenderableType:
+        stage = Text(f"{self._stage} … {_clock(time.monotonic() - self._stage_started)}" if self._stage else "", style="cyan")
+        if self._start is None:
+            return stage
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row("generation", Text(f"{self._generation} · {self._counts()}"))
+        if self._start.evaluations:
+            done = self._start.evaluated + self._n_evaluated
+            table.add_row("", ProgressBar(total=self._start.evaluations, completed=done, width=40))
+        table.add_row("best", self._best_line())
+        table.add_row("to beat", Text(self._baselines()))
+        table.add_row("time", Text(self._times()))
+        return Group(table, stage) if self._stage else table
+
+    def _best_line(self) -> Text:
+        assert self._start is not None
+        line = Text(self._best_score(), style="bold green")
+        objective = self._start.objectives[0]
+        if self._best is None or not math.isfinite(_fitness(self._best)):
+            return line
+        where = f"candidate {self._best.number}, generation {self._best.generation}"
+        return line.append(f" {objective} ({where})", style="not bold default")
+
+    # -- in both -------------------------------------------------------------------------------------------------------
+
+    def _best_score(self) -> str:
+        score = "none yet" if self._best is None else self._shown(_fitness(self._best))
+        # What was found before a resume is not told again.
+        return f"{score} since resuming" if self._start is not None and self._start.evaluated else score
+
+    def _baselines(self) -> str:
+        assert self._start is not None
+        return " · ".join(f"{self._shown(score)} {name}" for name, score in self._start.baselines.items()) or "nothing"
+
+    def _counts(self) -> str:
+        assert self._start is not None
+        done = self._start.evaluated + self._n_evaluated
+        of = "" if self._start.evaluations is None else f" of {self._start.evaluations}"
+        extra = [f"{n} {what}" for n, what in ((self._n_repeated, "repeated"), (self._n_failed, "failed")) if n]
+        return f"{done}{of} candidates" + (f" ({', '.join(extra)})" if extra else "")
+
+    def _times(self) -> str:
+        assert self._start is not None
+        elapsed = time.monotonic() - self._started
+        parts = [f"{_clock(self._start.seconds + elapsed)} spent"]
+        if self._n_evaluated:
+            each = elapsed / self._n_evaluated
+            parts.insert(0, f"{each:.2f} s a candidate")
+            if self._start.evaluations is not None:
+                left = max(0, self._start.evaluations - self._start.evaluated - self._n_evaluated)
+                parts.append(f"about {_clock(left * each)} left")
+        return " · ".join(parts)
+
+    def _shown(self, score: float) -> str:
+        assert self._start is not None
+        return _score(score, _are_fractions(self._start.baselines.values()))
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+        self._flush()
+
+    def _flush(self) -> None:
+        self._console.file.flush()  # a pipe is block-buffered
+
+
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """The content of ``summary.json`` as a table: everyone's test score, and by how much the best merge is above it."""
+    test = summary["test"]
+    paired = test.get("paired", {})
+    groups = [(name, entry) for group in ("sources", "unoptimised", "baselines") for name, entry in test.get(group, {}).items()]
+    entries = [*groups, ("evolved merge", test["best"])]
+    is_fraction = _are_fractions(entry["score"] for _, entry in entries)
+    table = Table(
+        title=f"{summary['task']}: {summary['objective']} on {test['n']} test examples",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("model", overflow="fold")
+    for heading in ("score", "95 % interval", "evolved is above by", "p"):
+        table.add_column(heading, justify="right")
+    for name, entry in entries:
+        pair = paired.get(name, {})
+        table.add_row(
+            Text(name),
+            _score(entry["score"], is_fraction),
+            " to ".join(_score(end, is_fraction) for end in entry["interval"]),
+            _difference(pair["difference"], is_fraction) if "difference" in pair else "",
+            _p_value(pair["p"]) if "p" in pair else "",
+            style="bold" if entry is test["best"] else None,
+        )
+    return table
+
+
+def _fitness(candidate: Candidate) -> float:
+    return float(candidate.evaluation.fitness[0])
+
+
+def _are_fractions(scores: Iterable[float]) -> bool:
+    return all(0.0 <= score <= 1.0 for score in scores)
+
+
+def _score(score: float, is_fraction: bool) -> str:  # noqa: FBT001 - how all scores of one table are shown
+    if not math.isfinite(score):
+        return "none yet"
+    return f"{100 * score:.1f} %" if is_fraction else f"{score:.4g}"
+
+
+def _difference(difference: float, is_fraction: bool) -> str:  # noqa: FBT001
+    return f"{100 * difference:+.1f} points" if is_fraction else f"{difference:+.4g}"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,99 @@
+"""The model card: metadata that the hub's own classes read back, and only true hub ids in it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from evo_merge.recipe import ModelReference, Recipe, Source, to_record
+from evo_merge.report.model_card import hub_ids, model_card
+from evo_merge.report.results import read_results
+from evo_merge.report.summary import summarise
+from evo_merge.study import Study, opened
+
+
+@pytest.fixture
+def finished(make_run: Callable[..., Path]) -> tuple[dict[str, Any], Recipe]:
+    with opened(Study.read(make_run())) as study:
+        results = read_results(study)
+    assert results.best is not None
+    return summarise(results), results.best.recipe
+
+
+def on_the_hub(recipe: Recipe) -> Recipe:
+    references = (
+        ModelReference("org/math"),
+        ModelReference("./ja"),
+        ModelReference(adapter="./lora", base=ModelReference("org/base")),
+    )
+    sources = tuple(Source(s.name, r) for s, r in zip(recipe.sources, references, strict=True))
+    return replace(recipe, base=ModelReference("org/base", revision="main"), sources=sources)
+
+
+def test_the_metadata_survives_the_hubs_own_classes(finished: tuple[dict[str, Any], Recipe]) -> None:
+    summary, recipe = finished
+    text = model_card(
+        summary,
+        on_the_hub(recipe),
+        name="tiny",
+        licenses=dict.fromkeys(("ja", "math_a"), "Apache-2.0"),
+        languages=("ja",),
+    )
+    data = ModelCard(text).data
+    assert isinstance(data, ModelCardData)
+    assert data.base_model == ["org/base", "org/math"]
+    assert data.to_dict()["base_model_relation"] == "merge"
+    assert data.tags == ["merge", "evo-merge"]
+    assert (data.library_name, data.license, data.language) == ("transformers", "apache-2.0", ["ja"])
+    assert data.eval_results is not None
+    assert data.eval_results[0].metric_value == round(summary["test"]["best"]["score"], 4)
+    again = ModelCard(f"---\n{data.to_yaml()}\n---\n").data
+    assert again.to_dict() == data.to_dict()
+
+
+def test_the_card_holds_the_recipe_and_every_score(finished: tuple[dict[str, Any], Recipe]) -> None:
+    summary, recipe = finished
+    text = model_card(summary, recipe, name="tiny", licenses={"ja": None})
+    fenced = text.split("```yaml\n")[1].split("\n```")[0]
+    assert yaml.safe_load(fenced) == to_record(recipe)
+    for name in ("**evolved merge**", "ja", "math_a", "math_b", "dare_ties at 0.5", "linear", "ties"):
+        assert f"| {name} |" in text
+
+
+def test_only_hub_ids_are_base_models(
+    finished: tuple[dict[str, Any], Recipe], tmp_path: Path, monkeypatch: Any
+) -> None:
+    _, recipe = finished
+    assert hub_ids(recipe) == []  # builtin: names
+    assert "base_model" not in model_card(finished[0], recipe, name="tiny", licenses={}).split("---")[1]
+    (tmp_path / "org" / "math").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert hub_ids(on_the_hub(recipe)) == ["org/base"]  # org/math is a folder here
+
+
+@pytest.mark.parametrize(
+    ("licenses", "license_", "sentence"),
+    [
+        ({"a": "MIT", "b": "mit"}, "mit", "All source models state `mit`."),
+        ({"a": "mit", "b": "apache-2.0"}, "other", "state different licences: `a` `mit` and `b` `apache-2.0`"),
+        ({"a": "mit", "b": None}, "other", "`a` `mit` and `b` none"),
+        ({"a": None}, "unknown", "do not state a licence"),
+    ],
+)
+def test_the_licence_is_what_the_sources_state(
+    finished: tuple[dict[str, Any], Recipe], licenses: dict[str, str | None], license_: str, sentence: str
+) -> None:
+    text = model_card(*finished, name="tiny", licenses=licenses)
+    assert ModelCard(text).data.license == license_
+    assert sentence in text
+
+
+def test_a_merge_without_test_scores_says_so(finished: tuple[dict[str, Any], Recipe]) -> None:
+    summary = {key: value for key, value in finished[0].items() if key != "test"}
+    text = model_card(summary, finished[1], name="tiny", licenses={})
+    assert "has not been scored on test problems" in text
+    assert ModelCard(text).data.eval_results is None

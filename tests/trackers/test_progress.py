@@ -1,0 +1,123 @@
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from evo_merge.trackers.progress import Progress
+
+
+@pytest.fixture
+def pipe():
+    return Console(file=io.StringIO(), width=80)
+
+
+def terminal(width):
+    return Console(file=io.StringIO(), width=width, height=30, force_terminal=True, color_system=None, legacy_windows=False)
+
+
+def last_screen(console):
+    """What a display that rewrites itself showed last."""
+    return console.file.getvalue().rpartition("\x1b[2K")[2]
+
+
+def test_a_pipe_gets_one_line_a_generation(story, pipe):
+    progress = Progress(pipe)
+    progress.stage("scoring the sources")
+    story.tell(progress)
+    progress.close()
+
+    lines = pipe.file.getvalue().splitlines()
+    assert lines[0] == "scoring the sources"
+    assert lines[1].startswith("search: 2 genes, 9 candidates; score to beat: 11.8 % ja")
+    assert [line.split(":")[0] for line in lines[2:]] == ["generation 0", "generation 1"]
+    assert "5 of 9 candidates (1 repeated, 1 failed)" in lines[3]  # a repeated recipe costs no budget
+    assert "\x1b" not in pipe.file.getvalue()
+
+
+def test_lines_reach_a_pipe_at_once(story):
+    class Flushed(io.StringIO):
+        seen = ""
+
+        def flush(self):
+            self.seen = self.getvalue()
+
+    file = Flushed()
+    progress = Progress(Console(file=file))
+    story.tell(progress, slice(0, 1))
+
+    assert "generation 0" in file.seen
+
+
+def test_the_best_is_the_best_of_all_generations(story, pipe):
+    progress = Progress(pipe)
+    story.tell(progress)
+
+    best = max(c.evaluation.fitness[0] for g in story.generations for c in g.candidates)
+    assert f"best {100 * best:.1f} %" in pipe.file.getvalue().splitlines()[-1]
+
+
+def test_a_generation_of_failures_is_said_to_be_one(story, pipe):
+    failed = story.generations[0].candidates[1]
+    progress = Progress(pipe)
+    progress.start(story.start)
+    progress.candidate(failed)
+    progress.generation(replace(story.generations[0], candidates=[failed]))
+
+    assert "best none yet; all failed" in pipe.file.getvalue()
+
+
+def test_scores_that_are_not_fractions_are_not_percentages(story, pipe):
+    progress = Progress(pipe)
+    progress.start(replace(story.start, baselines={"ja": 23.456}))
+
+    assert "23.46 ja" in pipe.file.getvalue()
+    assert "%" not in pipe.file.getvalue()
+
+
+def test_a_resumed_search_goes_on_from_what_was_done(story, pipe):
+    progress = Progress(pipe)
+    story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0))
+    story.tell(progress, slice(1, 2))
+
+    line = pipe.file.getvalue().splitlines()[-1]
+    assert "6 of 9 candidates" in line
+    assert "1:00:00 spent" in line
+    assert "since resuming" in line
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_whole_state_inside_its_width(story, width):
+    console = terminal(width)
+    progress = Progress(console)
+    progress.stage("scoring the sources")
+    story.tell(progress)
+    progress.close()
+
+    screen = last_screen(console)
+    for part in ("1 · 5 of 9 candidates", "best", "to beat", "11.8 % ja", "66.0 % dare_ties", "s a candidate", "left"):
+        assert part in screen
+    assert max(len(line) for line in screen.splitlines()) <= width
+    assert console.file.getvalue().rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_the_final_table_names_everyone_and_the_files(story, pipe):
+    progress = Progress(pipe)
+    story.tell(progress)
+    progress.finish(story.summary, story.files)
+    progress.close()
+
+    table = pipe.file.getvalue().partition("tiny_ja_math: score on 500 test examples")[2]
+    rows = {line.split()[0]: line for line in table.splitlines() if line.strip()}
+    assert "66.0 %   61.7 % to 70.0 %" in rows["dare_ties"]
+    assert "+21.5 points" in rows["dare_ties"]
+    assert "0.0312" in rows["dare_ties"]
+    assert "< 0.0001" in rows["ja"]
+    assert "87.5 %   84.3 % to 90.2 %" in rows["evolved"]
+    assert table.splitlines()[-2:] == [str(file) for file in story.files]
+
+
+def test_closing_twice_or_without_a_start_is_no_error(pipe):
+    progress = Progress(pipe)
+    progress.close()
+    progress.close()
