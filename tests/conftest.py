@@ -6,9 +6,88 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+FAMILY = Path(__file__).parents[1] / "src" / "evo_merge" / "models" / "tiny" / "tiny_ja_math"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs a command in this process, in a working directory of its own: ``command("seed=2")``, ``command(…, verb="build")``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, verb: str = "__main__") -> Ended:
+        module = importlib.import_module(f"evo_merge.{verb}")
+        monkeypatch.setattr(sys, "argv", [verb, *map(str, words)])
+        capsys.readouterr()
+        code = module.main()
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def pico(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the folder of a very small Llama with the embedded family's tokenizer and random weights: ``pico("a", seed=1)``."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    def make(name: str, seed: int = 0, **changes: object) -> Path:
+        folder = tmp_path / name
+        sizes: dict[str, object] = {
+            "vocab_size": 136,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 256,
+        }
+        set_seed(seed)
+        LlamaForCausalLM(LlamaConfig(**{**sizes, **changes})).save_pretrained(folder)
+        for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            shutil.copy(FAMILY / "base" / file, folder / file)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def remembered() -> Callable[[Path], list[object]]:
+    """Reads what a run folder remembers of every candidate, the models beside them and what all scored; no timings."""
+    from evo_merge.recipe import to_yaml
+    from evo_merge.study import Study, opened
+    from evo_merge.tasks.base import SPLITS
+
+    def read(folder: Path) -> list[object]:
+        with opened(Study.read(folder)) as study:
+            asked = [(c.number, c.generation, tuple(c.genome), c.recipe) for c in study.candidates()]
+            asked += [(e.role, e.name, (), e.recipe) for e in study.entrants()]
+            found: list[object] = []
+            for *who, recipe in asked:
+                evaluations = [study.evaluation(recipe, split) for split in SPLITS]
+                kept = [e and (e.scores.tolist(), e.completions, e.failure, e.new_tokens) for e in evaluations]
+                found.append((*who, to_yaml(recipe), kept))
+            return found
+
+    return read
 
 
 @pytest.fixture(scope="session")

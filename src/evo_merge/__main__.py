@@ -9,7 +9,7 @@ from evo_merge.command_line import guarded, run_hydra
 from evo_merge.errors import ConfigError
 
 PARTS = ("merge", "optimizer", "models", "task", "generator", "trainer", "tracker")
-_MAY_CHANGE = ("budget", "tracker", "trainer")  # with resume=
+_MAY_CHANGE = ("budget.", "tracker", "trainer")  # with resume=
 
 
 def main() -> int:
@@ -40,6 +40,7 @@ def _prepare(argv: list[str]) -> None:
 
 def _job(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from evo_merge.config import check, run_settings
 
@@ -58,6 +59,8 @@ def _job(config: DictConfig) -> None:
     elif settings.plan:
         _print_plan(config, settings, folder)
     else:
+        if context.mode is RunMode.MULTIRUN and "group" in config.tracker and config.tracker.group is None:
+            config.tracker.group = Path(context.sweep.dir).name  # so that the runs of a sweep are compared
         names = {part: str(context.runtime.choices[part]) for part in ("merge", "optimizer", "task")}
         run.start(config, settings, names, folder)
 
@@ -67,7 +70,7 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
     from evo_merge.study import Study
 
     keys = [override.lstrip("+~").split("=")[0] for override in overrides]
-    if fixed := [key for key in keys if key != "resume" and key.split(".")[0] not in _MAY_CHANGE]:
+    if fixed := [key for key in keys if key != "resume" and not key.startswith(_MAY_CHANGE)]:
         raise ConfigError(f"resume takes '{fixed[0]}' from the run; only budget.*, tracker and trainer may be changed")
     study = Study.read(Path(config.resume).expanduser())
     stored = OmegaConf.create(study.get("config") or "")

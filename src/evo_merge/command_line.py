@@ -23,11 +23,13 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evo_merge.errors import EvoMergeError, Interrupted
+from evo_merge.errors import ConfigError, EvoMergeError
 
 _PACKAGE = Path(__file__).parent
 # In a wheel conf/ lies inside the package, in a checkout beside src/.
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+
+_MENDABLE = (EvoMergeError, HydraException, OmegaConfBaseException)
 
 
 def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
@@ -35,17 +37,35 @@ def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us instead of being printed
     # Reading it is what Hydra's --config-dir needs; the tokenizers' own threads would warn at every fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return guarded(lambda: hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)(), config_name)
+    failures: list[Exception] = []
+
+    def spoken(config: DictConfig) -> None:
+        # Hydra would announce what is raised in words of its own; the other jobs of a sweep run all the same.
+        try:
+            job(config)
+        except _MENDABLE as error:
+            failures.append(error)
+            _say(_sentence(error, config_name))
+
+    def composed() -> None:
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(spoken)()
+        except ValueError as error:
+            if sentence := _no_choice(error):
+                raise ConfigError(sentence) from error
+            raise
+
+    return guarded(composed, config_name) or (2 if failures else 0)
 
 
 def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
     """Run a command and turn what the user can mend into one sentence on stderr; returns the exit code."""
     try:
         command()
-    except (Interrupted, KeyboardInterrupt) as error:
+    except KeyboardInterrupt as error:
         _say(str(error) or "stopped")
         return 130
-    except (EvoMergeError, HydraException, OmegaConfBaseException) as error:
+    except _MENDABLE as error:
         _say(_sentence(error, config_name))
         return 2
     return 0
@@ -55,7 +75,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """``did you mean 'x'?``, or the list of what there is."""
     known = sorted(words)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"there are {', '.join(known)}" if len(known) != 1 else f"there is only '{known[0]}'"
 
 
 def _say(sentence: str) -> None:
@@ -68,20 +90,38 @@ def _sentence(error: BaseException, config_name: str | None) -> str:
         return str(ours)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: there is no such {group}; {nearest(name, error.options or ())}"
+        return _unknown_choice(group, name, error.options or ()) if group else f"there is no config '{name}'"
     if isinstance(error, OverrideParseException):
         return f"the option '{error.override}' cannot be read; write key=value, in quotes where it holds spaces or brackets"
     if isinstance(error, ConfigCompositionException):
-        key = re.search(r"Could not (?:override|delete from config) '?([\w./@]+)", str(error))
-        if key:
-            return f"there is no option '{key[1]}'; {_neighbours(key[1], config_name)}"
+        named = re.search(r"Could not (?:override|delete from config\.) '([\w./@]+)", str(error))
+        if named:
+            # Of an override with braces, merge.bounds={wieght: [0, 1]}, the cause knows the key inside.
+            key = getattr(error.__cause__, "full_key", None) or named[1]
+            return f"there is no option '{key}'; {_neighbours(key, config_name)}"
     if isinstance(error, InstantiationException):
         cause = error.__cause__ or error
         where = re.search(r"full_key: (\S+)", str(error))
-        return f"{where[1] if where else 'config'}: {_one_line(cause)}"
+        part, reason = where[1] if where else "config", _one_line(cause)
+        return reason if reason.startswith(f"{part}.") else f"{part}: {reason}"
     if isinstance(error, OmegaConfBaseException):
         return f"{getattr(error, 'full_key', None) or 'config'}: {_one_line(error)}"
     return _one_line(error)
+
+
+def _unknown_choice(group: str, name: str, known: Iterable[str]) -> str:
+    return f"{group}={name}: there is no such choice; {nearest(name, known)}"
+
+
+def _no_choice(error: ValueError) -> str | None:
+    """What Hydra means where a group is set to nothing or to a number, about which it raises a plain ``ValueError``."""
+    if "Config group override must be" not in str(error):
+        return None
+    for group, _, name in (word.lstrip("+").partition("=") for word in sys.argv[1:]):
+        known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        if group and known and name not in known:
+            return _unknown_choice(group, name, known)
+    return "an option has no name or no value; write key=value"
 
 
 def _neighbours(key: str, config_name: str | None) -> str:

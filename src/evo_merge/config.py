@@ -91,7 +91,8 @@ def _target_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
     try:
         target = get_object(node["_target_"])
     except Exception as error:  # noqa: BLE001  whatever the import of a user's class raises
-        yield f"{path}._target_: '{node['_target_']}' cannot be imported ({type(error).__name__}: {error})"
+        reason = " ".join(str(error).split())
+        yield f"{path}._target_: '{node['_target_']}' cannot be imported ({type(error).__name__}: {reason})"
         return
     parameters = inspect.signature(target).parameters
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
@@ -125,7 +126,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list)
     if typing.get_origin(hint) in _MAPPINGS:
         return isinstance(value, dict)
-    return True
+    return value is not None or hint is Any
 
 
 def _described(hint: Any) -> str:

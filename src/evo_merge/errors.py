@@ -33,5 +33,8 @@ class UnusableCandidateError(EvoMergeError):
     """A candidate that cannot be built or scored (weights or logits not finite): worst fitness, and the search goes on."""
 
 
-class Interrupted(Exception):  # noqa: N818  no error: the user wanted it
-    """The user asked to stop; everything is saved and the run can be resumed."""
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; everything is saved and the run can be resumed.
+
+    A ``KeyboardInterrupt``, so that whoever goes on after an ``Exception``, as Hydra does in a sweep, lets it through.
+    """

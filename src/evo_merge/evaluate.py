@@ -62,7 +62,7 @@ def _answer(config: DictConfig, task: Any) -> list[dict[str, Any]]:
             f"task '{task.name}' has no {config.split} examples; name a JSON Lines file: task.files.{config.split}=FILE"
         )
     path = Path(str(config.model)).expanduser()
-    if path.is_file() and path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml"):
         recipe = load(path)
         pool = Pool.of_recipe(recipe)
     else:

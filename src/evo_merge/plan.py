@@ -64,7 +64,7 @@ def describe_plan(genes: Sequence[Gene], pool: Pool, task: Task, budget: Budget,
         f"genes       {len(genes)}: {names}",
         f"candidates  {candidates}",
         f"memory      models {_gigabytes(weight_bytes(pool))} (they wait on: {residency}), one candidate {_gigabytes(size)} in "
-        f"{pool.out_dtype}, {_gigabytes(free_bytes(device))} free on {device.type}; besides, the caches of {batch_size} answers",
+        f"{pool.out_dtype}, {_gigabytes(free_bytes(device))} free on {device.type}; besides, caches of {batch_size} answers",
         f"disk        {_gigabytes(size)} for the merged model, {_gigabytes(disk)} free",
         f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
         + ("" if total is None else f"; at most {_clock(total)} for the run"),

@@ -4,10 +4,12 @@ The same recipe gives the same tensors, bit for bit, on one machine. The shapes 
 version stay readable.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +40,8 @@ class ModelReference:
     def __post_init__(self) -> None:
         if (self.adapter is None) != (self.base is None):
             raise RecipeError("an adapter needs both 'adapter' (its folder) and 'base' (the model it is put on)")
+        if self.adapter is not None and self.revision is not None:
+            raise RecipeError("an adapter is a folder and takes no 'revision'; give one to its 'base'")
         if bool(self.model) == (self.adapter is not None):
             raise RecipeError("a model is named by 'model' or by 'adapter' and 'base', by exactly one of the two")
 
@@ -150,12 +154,20 @@ def from_yaml(text: str, origin: str = "recipe") -> Recipe:
 
 
 def load(path: Path) -> Recipe:
-    """Read a recipe file; relative folders in it are taken from the file's own folder where they exist there."""
+    """Read a recipe file.
+
+    A relative folder in it is taken from the working directory; where it does not exist there, from the file's own folder.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"cannot read the recipe '{path}': {error.strerror}") from error
-    return from_yaml(text, origin=f"'{path}'")
+    recipe = from_yaml(text, origin=f"'{path}'")
+    return replace(
+        recipe,
+        base=None if recipe.base is None else _found_from(recipe.base, path.parent),
+        sources=tuple(replace(source, reference=_found_from(source.reference, path.parent)) for source in recipe.sources),
+    )
 
 
 def from_record(record: object) -> Recipe:
@@ -203,6 +215,19 @@ def reference_from_record(record: object) -> ModelReference:
     )
 
 
+def _found_from(reference: ModelReference, folder: Path) -> ModelReference:
+    def place(name: str) -> str:
+        elsewhere = not name or Path(name).expanduser().exists() or not (folder / name).exists()
+        return name if elsewhere else str(folder / name)
+
+    return replace(
+        reference,
+        model=place(reference.model),
+        adapter=None if reference.adapter is None else place(reference.adapter),
+        base=None if reference.base is None else _found_from(reference.base, folder),
+    )
+
+
 def _reference_record(reference: ModelReference) -> dict[str, Any]:
     if reference.base is not None:
         return {"adapter": reference.adapter, "base": _reference_record(reference.base)}
@@ -240,7 +265,10 @@ def _list(value: object, what: str) -> list[Any]:
 
 
 def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as text
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RecipeError(f"'{what}' must be a number, got {value!r}")
     return float(value)
 

@@ -26,6 +26,8 @@ from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
+from evo_merge.evaluation.generator import Generator
+from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.pool import Pool
@@ -34,7 +36,7 @@ from evo_merge.plan import refuse_shortage
 from evo_merge.recipe import Recipe, to_yaml
 from evo_merge.report.model_card import model_card
 from evo_merge.report.write import replace_text, write_report
-from evo_merge.search import Budget, Recorded, ranked_candidates, search
+from evo_merge.search import Budget, Recorded, count_evaluated, ranked_candidates, search
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
 from evo_merge.study import Entrant, Study, opened
@@ -57,6 +59,8 @@ class Parts:
     ingredients: Ingredients
     space: MergeSpace
     optimizer: Optimizer
+    generator: Generator
+    trainer: Any
 
 
 def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
@@ -76,7 +80,9 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
     ingredients = Ingredients(None if pool.base is None else pool.base.reference, pool.recipe_sources, tensors, pool.out_dtype)
     space: MergeSpace = instantiate(config.merge, ingredients, child_seed(settings.seed, "merge"), _convert_="all")
     optimizer: Optimizer = instantiate(config.optimizer, space.genes, child_seed(settings.seed, "optimizer"), _convert_="all")
-    return Parts(settings, Budget(**asdict(settings.budget)), task, pool, ingredients, space, optimizer)
+    generator: Generator = instantiate(config.generator, _convert_="all")
+    budget, trainer = Budget(**asdict(settings.budget)), new_trainer(config)
+    return Parts(settings, budget, task, pool, ingredients, space, optimizer, generator, trainer)
 
 
 def start(config: DictConfig, settings: RunSettings, names: dict[str, str], folder: Path) -> None:
@@ -100,8 +106,9 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
 def _run(config: DictConfig, parts: Parts, study: Study, folder: Path) -> None:
     _describe(study, parts)
     with _tracked(config, study, folder) as trackers, _stop_on_interrupt(folder) as stop:
-        evaluator = Recorded(_evaluator(config, parts), study, stop.is_set)
+        evaluator = Recorded(_evaluator(parts), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
+        known = ranked_candidates(study)
         begin = SearchStart(
             run_folder=folder,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]  # a config is a mapping
@@ -109,8 +116,9 @@ def _run(config: DictConfig, parts: Parts, study: Study, folder: Path) -> None:
             objectives=parts.task.objectives,
             baselines=baselines,
             evaluations=parts.budget.evaluations,
-            evaluated=sum(study.evaluation(c.recipe, "search") is not None for c in study.candidates()),
+            evaluated=count_evaluated(study),
             seconds=study.seconds,
+            best=known[0] if known else None,
         )
         for tracker in trackers:
             tracker.start(begin)
@@ -144,21 +152,15 @@ def _describe(study: Study, parts: Parts) -> None:
         study.record_examples(split, parts.task.examples(split))
 
 
-def _evaluator(config: DictConfig, parts: Parts) -> Evaluator:
-    trainer = new_trainer(config)
-    assembler = Assembler(parts.pool, trainer.strategy.root_device, tuple(parts.settings.allow_code))
-    generator = instantiate(config.generator, _convert_="all")
-    return Evaluator(assembler, parts.pool.tokenizer, parts.task, generator, trainer, _needed_splits(parts.settings))
+def _evaluator(parts: Parts) -> Evaluator:
+    assembler = Assembler(parts.pool, parts.trainer.strategy.root_device, tuple(parts.settings.allow_code))
+    splits = _needed_splits(parts.settings)
+    return Evaluator(assembler, parts.pool.tokenizer, parts.task, parts.generator, parts.trainer, splits)
 
 
 def new_trainer(config: DictConfig) -> Any:
     """Lightning's trainer, without its notices."""
-    for name in (
-        "pytorch_lightning.utilities.rank_zero",
-        "pytorch_lightning.accelerators.cuda",
-        "lightning.pytorch.utilities.rank_zero",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    silence_lightning()
     with warnings.catch_warnings(action="ignore"):
         try:
             return instantiate(config.trainer, _convert_="all")
@@ -183,7 +185,7 @@ def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[
     ranked = ranked_candidates(study)
     if not ranked:
         raise ConfigError(
-            "no candidate could be built and scored, so there is nothing to choose; the reasons are in the study and the log"
+            "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
         )
     recipes = {candidate.number: candidate.recipe for candidate in study.candidates()}
     best = ranked[0]
@@ -241,19 +243,22 @@ def _tracked(config: DictConfig, study: Study, folder: Path) -> Iterator[list[Tr
 
 @contextmanager
 def _stop_on_interrupt(folder: Path) -> Iterator[threading.Event]:
-    """Ctrl-C sets a flag, so that the candidate in flight is finished and recorded; a second one stops at once."""
+    """Ctrl-C, or a cluster's SIGTERM, sets a flag, so that the candidate in flight is recorded; a second one stops at once."""
     stop = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        log.warning("stopping after this candidate; press Ctrl-C again to stop at once")
+        log.warning("stopping after this candidate; once more stops at once")
 
-    previous = signal.signal(signal.SIGINT, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
-    except (Interrupted, KeyboardInterrupt) as error:
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes a SystemExit of a KeyboardInterrupt
+        if isinstance(error, SystemExit) and not stop.is_set():
+            raise
         raise Interrupted(f"stopped; everything so far is saved: continue with  python -m evo_merge resume={folder}") from error
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

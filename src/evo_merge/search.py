@@ -1,5 +1,6 @@
 """The loop: ask, decode, evaluate, tell, record. Resuming is the same loop, which finds in the study what is known already."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from evo_merge.study import Study
 from evo_merge.tasks.base import Split
 from evo_merge.trackers.base import Candidate, Generation, Tracker
 
+log = logging.getLogger(__name__)
 _LOGGED = "logged_generations"
+_MAX_IDLE = 100  # generations in a row without a new recipe; free as they are, no other limit would ever end them
 
 
 class Evaluator(Protocol):
@@ -74,8 +77,11 @@ class Recorded:
             return known, True
         if self._stop_wanted():
             raise Interrupted
+        log.info("evaluating recipe %s on %s", recipe_hash(recipe)[:8], split)
         evaluation = self._evaluator.evaluate(recipe, split)
         self._study.record_evaluation(recipe, split, evaluation)
+        if evaluation.failure is not None:
+            log.info("recipe %s failed: %s", recipe_hash(recipe)[:8], evaluation.failure)
         return evaluation, False
 
 
@@ -93,23 +99,30 @@ def search(
         Interrupted: The user asked to stop.
         StudyError: A resumed run does not propose what it proposed before.
     """
-    recorded = {candidate.generation for candidate in study.candidates()}
+    stored = study.candidates()
+    recorded = {candidate.generation for candidate in stored}
+    # Candidates are evaluated in order, so the trackers heard of all before the first that was not.
+    n_told = next((c.number for c in stored if not study.is_evaluated(c.recipe, "search")), len(stored))
     n_logged = int(study.get(_LOGGED) or 0)
-    evaluated: set[str] = set()
-    best, best_generation, number = -math.inf, 0, 0
+    known = _free(study)
+    best, best_generation, number, n_evaluated, n_idle = -math.inf, 0, 0, 0, 0
     # A generation that was begun before a resume is always finished, whatever the budget says now.
-    while number in recorded or not _spent(budget, study, len(evaluated), number, best_generation):
+    while number in recorded or not _spent(budget, study, n_evaluated, number, best_generation):
+        if n_idle == _MAX_IDLE:
+            log.warning("the search ends: the last %d generations proposed nothing new", n_idle)
+            break
         genomes = optimizer.ask()
         recipes = [space.decode(genome) for genome in genomes]
         numbers = study.record_generation(number, list(genomes), recipes)
         candidates = []
         for index, genome, recipe in zip(numbers, genomes, recipes, strict=True):
-            evaluation, known = evaluator.evaluate(recipe, "search")
+            evaluation, _ = evaluator.evaluate(recipe, "search")
             key = recipe_hash(recipe)
-            candidate = Candidate(index, number, genome, evaluation, repeated=key in evaluated)
-            evaluated.add(key)
+            candidate = Candidate(index, number, genome, evaluation, repeated=key in known)
+            n_evaluated += not candidate.repeated
+            known.add(key)
             candidates.append(candidate)
-            if not known:
+            if index >= n_told:
                 for tracker in trackers:
                     tracker.candidate(candidate)
             if evaluation.fitness[0] > best:
@@ -119,7 +132,14 @@ def search(
             for tracker in trackers:
                 tracker.generation(Generation(number, candidates))
             study.set(_LOGGED, str(number + 1))
+        n_idle = n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
         number += 1
+
+
+def count_evaluated(study: Study) -> int:
+    """Candidates evaluated so far, as the budget counts them."""
+    evaluated = {recipe_hash(c.recipe) for c in study.candidates() if study.is_evaluated(c.recipe, "search")}
+    return len(evaluated - _free(study))
 
 
 def ranked_candidates(study: Study) -> list[Candidate]:
@@ -134,6 +154,11 @@ def ranked_candidates(study: Study) -> list[Candidate]:
         seen.add(key)
         ranked.append(Candidate(stored.number, stored.generation, stored.genome, evaluation, repeated=False))
     return sorted(ranked, key=lambda candidate: -float(candidate.evaluation.fitness[0]))
+
+
+def _free(study: Study) -> set[str]:
+    """Recipes that cost no budget when a candidate has them: the sources' and the un-tuned merges'."""
+    return {recipe_hash(entrant.recipe) for entrant in study.entrants() if entrant.role != "best"}
 
 
 def _spent(budget: Budget, study: Study, n_evaluated: int, n_generations: int, best_generation: int) -> bool:

@@ -81,9 +81,11 @@ class Study:
         if (folder / FILE_NAME).exists():
             lock.release()
             raise StudyError(f"'{folder}' already holds a run; continue it with resume={folder}, or choose another folder")
-        connection = _connect(folder / FILE_NAME)
+        connection = _durable(sqlite3.connect(folder / FILE_NAME, timeout=60))
         with connection:
-            connection.executescript(_SCHEMA)
+            connection.execute("BEGIN")  # sqlite3 begins none for a CREATE, and executescript would commit each
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
             connection.execute("INSERT INTO run VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
         return cls(connection, lock)
 
@@ -92,7 +94,12 @@ class Study:
         """Continue the record of a run; raises ``StudyError`` where there is none or another process writes to it."""
         _refuse_missing(folder)
         lock = _locked(folder)
-        return cls(_checked(_connect(folder / FILE_NAME), folder), lock)
+        try:
+            connection = _checked(sqlite3.connect(folder / FILE_NAME, timeout=60), folder)
+        except StudyError:
+            lock.release()
+            raise
+        return cls(_durable(connection), lock)
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
@@ -178,7 +185,7 @@ class Study:
         Raises:
             StudyError: A resumed run proposes other candidates than it did, so that it would not be the same run.
         """
-        known = [c for c in self.candidates() if c.generation == generation]
+        known = self._candidates("WHERE generation = ?", generation)
         if known:
             same = len(known) == len(genomes) and all(np.array_equal(c.genome, g) for c, g in zip(known, genomes, strict=True))
             if not same:
@@ -196,11 +203,7 @@ class Study:
 
     def candidates(self) -> list[StoredCandidate]:
         """Everything proposed so far, in order; the last generation may not be evaluated yet."""
-        query = "SELECT number, generation, genome, yaml FROM candidates JOIN recipes ON recipe = hash ORDER BY number"
-        return [
-            StoredCandidate(number, generation, np.asarray(json.loads(genome), dtype=np.float64), from_yaml(text))
-            for number, generation, genome, text in self._db.execute(query)
-        ]
+        return self._candidates("")
 
     # -- what they scored --------------------------------------------------------------------------------------------------
 
@@ -245,6 +248,18 @@ class Study:
         completions = tuple(str(completion) for completion, _ in answers)
         return Evaluation(names, n_objectives, scores, completions, None, merge_seconds, evaluation_seconds, new_tokens)
 
+    def is_evaluated(self, recipe: Recipe, split: Split) -> bool:
+        """Whether ``evaluation`` would find one, without reading it."""
+        query = "SELECT 1 FROM evaluations WHERE recipe = ? AND split = ?"
+        return self._db.execute(query, (recipe_hash(recipe), split)).fetchone() is not None
+
+    def _candidates(self, condition: str, *values: int) -> list[StoredCandidate]:
+        query = "SELECT number, generation, genome, yaml FROM candidates JOIN recipes ON recipe = hash "
+        return [
+            StoredCandidate(number, generation, np.asarray(json.loads(genome), dtype=np.float64), from_yaml(text))
+            for number, generation, genome, text in self._db.execute(f"{query}{condition} ORDER BY number", values)
+        ]
+
     def _keep_recipe(self, recipe: Recipe) -> str:
         digest = recipe_hash(recipe)
         self._db.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", (digest, to_yaml(recipe)))
@@ -263,8 +278,7 @@ def opened(study: Study) -> Iterator[Study]:
         study.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60)
+def _durable(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")  # a commit survives the plug being pulled
     connection.execute("PRAGMA foreign_keys = ON")
     return connection

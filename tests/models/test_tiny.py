@@ -173,6 +173,7 @@ def test_the_sloppy_base_is_taught_right_results_only_for_small_operands() -> No
         (["out"], "needs a value"),
         (["out=x", "out=y"], "got it twice"),
         (["out=x", "seed=one"], "whole number, 0 or more, got 'one'"),
+        (["steps=5"], "there are out, seed"),
         (["out=."], "does not exist yet or is empty"),
     ],
 )

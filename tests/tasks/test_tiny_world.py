@@ -86,7 +86,10 @@ def test_a_problem_reads_as_written_by_hand() -> None:
     assert world.question_ja(problem) == (
         "花子は箱を3個持っています。それぞれにももが4個ずつ入っています。次に5個買いました。全部で何個ですか。"
     )
-    assert world.answer_ja(problem) == "はじめに3個です。4個ずつなので、3×4=12です。次に5増えるので、12+5=17です。答えは17個です。"
+    assert world.answer_ja(problem) == (
+        "はじめに3個です。4個ずつなので、3×4=12です。"  # the first step
+        "次に5増えるので、12+5=17です。答えは17個です。"
+    )
     assert world.question_en(problem) == "Hanako has 3 boxes. Each holds 4 peaches. Then Hanako buys 5. How many in all?"
     assert world.answer_en(problem) == (
         "At first there are 3. 4 in each, so 3×4=12. Then 5 more come, so 12+5=17. The answer is 17."

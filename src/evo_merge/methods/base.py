@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 import torch
@@ -129,6 +129,9 @@ def method_from_recipe(name: str, options: Mapping[str, Any], allowed: Sequence[
     known = [field.name for field in fields(cast(Any, cls))]
     if unknown := [key for key in options if key not in known]:
         raise RecipeError(f"method '{name}' has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}")
+    for field in fields(cast(Any, cls)):
+        if field.name in options and not _is_like(options[field.name], field.default):
+            raise RecipeError(f"method '{name}': {field.name} cannot be {options[field.name]!r}; its default is {field.default!r}")
     try:
         return cls(**options)
     except (TypeError, ValueError, ConfigError) as error:
@@ -156,6 +159,15 @@ def _class_of(name: str, allowed: Sequence[str]) -> type[MergeMethod]:
     if len(found) != 1:
         raise RecipeError(f"there is no merge method '{name}'")
     return cast(type[MergeMethod], found[0])
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether an option's value is of its default's type; a text where true or false belongs would count as true."""
+    if default is None or default is MISSING:
+        return True
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def no_noise(source: int) -> Tensor:

@@ -39,7 +39,7 @@ class DareTies:
         """Nothing to find."""
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` and ``density`` are ``(n_models,)``, a density of 0 drops a source."""
+        """Merge one tensor, or one chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
         vectors = weighted(drop_and_rescale(tensors.task_vectors, density, noise, self.rescale), weight)
         agreeing = agree_in_sign(vectors)
         total = sum_over_models(torch.where(agreeing, vectors, 0.0))

@@ -24,7 +24,7 @@ class Slerp:
 
     def prepare(self, tensors: AlignedTensors) -> Tensor:
         """The cosine between the two tensors, ``()``."""
-        first, second = tensors.sources.double().flatten(1)
+        first, second = tensors.sources.double().reshape(2, tensors.sources[0].numel())
         lengths = first.norm(), second.norm()
         scale = math.prod(float(length) if length > _NO_LENGTH else 1.0 for length in lengths)
         cosine: Tensor = (first @ second / scale).clamp(-1.0, 1.0)

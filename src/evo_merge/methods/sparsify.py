@@ -72,7 +72,7 @@ def keep_largest(task_vectors: Tensor, density: Tensor, counts: MagnitudeCounts)
     """
     kept = []
     for vector, share, at_least in zip(task_vectors, density.tolist(), counts.at_least, strict=True):
-        if share >= 1.0:
+        if share >= 1.0 or vector.numel() == 0:
             kept.append(vector)
         elif share <= 0.0:
             kept.append(torch.zeros_like(vector))

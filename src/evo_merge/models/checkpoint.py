@@ -1,5 +1,6 @@
 """Writing a merge as an ordinary checkpoint: shards, config, tokenizer, generation config, and the recipe inside."""
 
+import json
 import os
 import shutil
 from math import prod
@@ -49,8 +50,6 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
 
 
 def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple[str, ...]) -> None:
-    import json
-
     merged = TensorMerger(pool, torch.device("cpu"), allowed_code).of(recipe)
     shards = _shards(pool, recipe)
     names = [
@@ -61,10 +60,23 @@ def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple
         tensors = {name: merged[name].contiguous().clone() for name in shard}
         # transformers asks for "format"; the recipe travels with the weights.
         save_file(tensors, folder / file, metadata={"format": "pt", "recipe": to_yaml(recipe)})
+        _sort_metadata(folder / file)
     if len(shards) > 1:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         index = {"metadata": {"total_size": candidate_bytes(pool)}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a file's metadata in order: safetensors writes it in that of a hash map, another one every time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size, "only the order changes"
+        file.seek(8)
+        file.write(text)
 
 
 def _shards(pool: Pool, recipe: Recipe) -> list[list[str]]:

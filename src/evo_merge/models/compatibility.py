@@ -41,9 +41,8 @@ def refuse_incompatible(base: Model | None, sources: Sequence[Model]) -> list[st
         pair = f"'{model.name}' ({model.reference}) and '{reference.name}' ({reference.reference})"
         problems += [f"{pair} differ in {what}" for what in _decisive_differences(model, reference)]
         warnings += [f"{pair} differ in {what}" for what in _config_differences(model, reference, _TOLERABLE)]
-    for model in (reference, *sources):
-        if model.tokenizer is None and model.name not in {w.split("'")[1] for w in warnings if w.endswith("has no tokenizer")}:
-            warnings.append(f"'{model.name}' has no tokenizer")
+    models = sources if base is None else (base, *sources)
+    warnings += [f"'{model.name}' ({model.reference}) has no tokenizer" for model in models if model.tokenizer is None]
     if problems:
         raise IncompatibleModelsError(
             "these models cannot be merged: " + "; ".join(problems) + "; choose models tuned from one base"

@@ -1,5 +1,6 @@
 """What a model folder says about itself: config, tokenizer, generation settings, licence. No weight is read."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from evo_merge.errors import ModelError
 from evo_merge.models.reference import ModelFiles
 
 
+@cache  # of a GGUF file it takes seconds, and adapters share their base's
 def read_config(files: ModelFiles) -> Any:
     """The transformers config; raises ``ModelError``. Remote code is never run."""
     from transformers import AutoConfig
@@ -21,6 +23,7 @@ def read_config(files: ModelFiles) -> Any:
         raise ModelError(f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}") from error
 
 
+@cache
 def read_tokenizer(files: ModelFiles) -> Any | None:
     """The tokenizer, or ``None`` where the folder has none."""
     from transformers import AutoTokenizer

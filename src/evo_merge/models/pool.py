@@ -32,22 +32,27 @@ class Model:
     @cached_property
     def config(self) -> Any:
         """The transformers config."""
-        return read_config(self.files)
+        return read_config(self._plain_files)
 
     @cached_property
     def tokenizer(self) -> Any | None:
         """The tokenizer, or ``None``."""
-        return read_tokenizer(self.files)
+        return read_tokenizer(self._plain_files)
 
     @cached_property
     def generation_config(self) -> Any | None:
         """The generation config, or ``None``."""
-        return read_generation_config(self.files)
+        return read_generation_config(self._plain_files)
 
     @cached_property
     def licence(self) -> str | None:
         """What the model card states."""
         return read_licence(self.files.adapter or self.files.folder)
+
+    @property
+    def _plain_files(self) -> ModelFiles:
+        """Without the adapter, which has no description of its own."""
+        return ModelFiles(self.files.folder, self.files.gguf)
 
 
 class Pool:
@@ -137,7 +142,7 @@ class Pool:
 
     def _stored_dtype(self) -> str:
         floats = [dtype for dtype in self.leader.weights.dtypes.values() if dtype.is_floating_point]
-        stored = max(set(floats), key=floats.count, default=torch.float32)
+        stored = max(dict.fromkeys(floats), key=floats.count, default=torch.float32)
         name = str(stored).removeprefix("torch.")
         return name if name in DTYPES else "float32"
 
@@ -166,6 +171,8 @@ def _chosen(named: Sequence[Source], use: Sequence[str] | None) -> Sequence[Sour
         raise ConfigError(f"models.sources needs different names, got {', '.join(names)}; write {{name: …, model: …}}")
     if use is None:
         return named
+    if not use:
+        raise ConfigError(f"models.use is empty; name at least one of {', '.join(names)}, or null for all")
     if unknown := [name for name in use if name not in names]:
         raise ConfigError(f"models.use: there is no source '{unknown[0]}'; there are {', '.join(names)}")
     return [source for source in named if source.name in use]

@@ -97,7 +97,7 @@ class SafetensorsWeights:
             try:
                 index = json.loads((self._folder / _INDEX).read_text(encoding="utf-8"))
                 shards = sorted(set(index["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError) as error:
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise ModelError(f"'{self._folder / _INDEX}' is not a safetensors index; download the model again") from error
             if missing := [shard for shard in shards if not (self._folder / shard).is_file()]:
                 raise ModelError(f"'{self._folder}' lacks the shard '{missing[0]}' that its index names; download it again")
@@ -202,10 +202,20 @@ class AdaptedWeights:
             raise ModelError(f"the adapter '{self._folder}' also changes biases or whole modules; merge it into its base first")
         try:
             with warnings.catch_warnings(action="ignore"):
+                # What peft only warns of would leave the adapter without effect.
+                warnings.filterwarnings("error", message="Found missing adapter keys")
                 adapted = PeftModel.from_pretrained(
-                    empty_model(read_config(self._files), torch.float32), str(self._folder), config=config
+                    empty_model(read_config(ModelFiles(self._files.folder, self._files.gguf)), torch.float32),
+                    str(self._folder),
+                    config=config,
                 )
-        except (SafetensorError, RuntimeError, ValueError) as error:
+        except (SafetensorError, RuntimeError, ValueError, UserWarning) as error:
             raise ModelError(f"the adapter '{self._folder}' does not fit its base '{self._files.folder}': {error}") from error
         modules = adapted.base_model.model.named_modules()
-        return {f"{name}.weight": module for name, module in modules if hasattr(module, "get_delta_weight")}
+        layers = {f"{name}.weight": module for name, module in modules if hasattr(module, "get_delta_weight")}
+        if lost := [name for name in layers if name not in self._base.shapes]:
+            raise ModelError(
+                f"the adapter '{self._folder}' changes '{lost[0]}', which its base '{self._files.folder}' does not store by itself "
+                "(tied embeddings); merge it into its base first"
+            )
+        return layers

@@ -41,7 +41,7 @@ def tensor_groups(granularity: str | int, tensors: Sequence[str]) -> tuple[Tenso
     Raises:
         ConfigError: No such granularity, or more groups than layers.
     """
-    if granularity == MODEL or granularity == 1:
+    if granularity == MODEL or (granularity == 1 and granularity is not True):
         return (TensorGroup("", ("*",)),)
     if granularity == MODULE:
         return _by_module(tensors)

@@ -1,6 +1,8 @@
 """Parameter space: recipes that mix weights, with a method's parameters as genes (Akiba et al. 2024, section 3.1)."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
@@ -18,7 +20,8 @@ class ParameterSpace:
         seed: Of the method's chance; the same for all candidates, so that near genomes are near models.
         method: Merges one tensor.
         granularity: Which tensors share genes: ``model``, ``layer``, ``module``, or a number of layer groups.
-        bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``; the start is its centre.
+        bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``, its centre the start; ``None``
+            leaves it.
 
     Raises:
         ConfigError: The sources do not fit the method, or the bounds do not fit its parameters.
@@ -31,7 +34,7 @@ class ParameterSpace:
         *,
         method: MergeMethod,
         granularity: str | int,
-        bounds: Mapping[str, Sequence[float]],
+        bounds: Mapping[str, Sequence[float] | None],
     ) -> None:
         name = name_of(method)
         n_sources = len(ingredients.sources)
@@ -83,16 +86,26 @@ def _gene_name(parameter: Parameter, group: TensorGroup, source: str) -> str:
     return "/".join(part for part in (group.name, parameter.name, source) if part)
 
 
-def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float]], method: str) -> tuple[Parameter, ...]:
+def _is_interval(ends: object) -> bool:
+    if not isinstance(ends, Sequence) or len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+        return False
+    return math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]
+
+
+def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float] | None], method: str) -> tuple[Parameter, ...]:
     known = [parameter.name for parameter in parameters]
     if unknown := [name for name in bounds if name not in known]:
         raise ConfigError(f"merge.bounds: '{method}' has no parameter '{unknown[0]}'; it has {', '.join(known)}")
     boxed = []
     for parameter in parameters:
-        low, high = bounds.get(parameter.name, (parameter.low, parameter.high))
-        if not low < high:
-            raise ConfigError(f"merge.bounds.{parameter.name} must be [low, high] with low < high, got [{low}, {high}]")
+        ends = bounds.get(parameter.name)
+        if ends is None:
+            boxed.append(parameter)
+            continue
+        if not _is_interval(ends):
+            raise ConfigError(f"merge.bounds.{parameter.name} must be [low, high] with low < high, got {ends}")
+        low, high = map(float, ends)
         if parameter.name == "density" and not 0.0 <= low < high <= 1.0:
             raise ConfigError(f"merge.bounds.density must lie within [0, 1], got [{low}, {high}]")
-        boxed.append(Parameter(parameter.name, low, high, (low + high) / 2, parameter.per_source))
+        boxed.append(replace(parameter, low=low, high=high, start=(low + high) / 2))
     return tuple(boxed)

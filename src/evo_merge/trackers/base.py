@@ -10,31 +10,6 @@ from evo_merge.genome import Gene, Genome
 
 
 @dataclass(frozen=True, slots=True)
-class SearchStart:
-    """What is known before the first candidate.
-
-    Attributes:
-        run_folder: Where the run keeps everything.
-        config: The composed config as plain values, for comparison between runs.
-        genes: The names and boxes of the numbers of a genome.
-        objectives: Names of the fitness columns.
-        baselines: Fitness on the search split of every source and un-tuned merge, by name.
-        evaluations: Candidates that the budget allows, where it counts them.
-        evaluated: Candidates already evaluated, where the run is resumed.
-        seconds: Time already spent, where the run is resumed.
-    """
-
-    run_folder: Path
-    config: Mapping[str, Any]
-    genes: tuple[Gene, ...]
-    objectives: tuple[str, ...]
-    baselines: Mapping[str, float]
-    evaluations: int | None
-    evaluated: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """A genome, and what it scored on the search split.
 
@@ -49,6 +24,33 @@ class Candidate:
     genome: Genome
     evaluation: Evaluation
     repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchStart:
+    """What is known before the first candidate.
+
+    Attributes:
+        run_folder: Where the run keeps everything.
+        config: The composed config as plain values, for comparison between runs.
+        genes: The names and boxes of the numbers of a genome.
+        objectives: Names of the fitness columns.
+        baselines: Fitness on the search split of every source and un-tuned merge, by name.
+        evaluations: Candidates that the budget allows, where it counts them.
+        evaluated: Candidates already evaluated, where the run is resumed.
+        seconds: Time already spent, where the run is resumed.
+        best: The best candidate so far, where the run is resumed and there is one.
+    """
+
+    run_folder: Path
+    config: Mapping[str, Any]
+    genes: tuple[Gene, ...]
+    objectives: tuple[str, ...]
+    baselines: Mapping[str, float]
+    evaluations: int | None
+    evaluated: int
+    seconds: float
+    best: Candidate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Progress:
     def start(self, start: SearchStart) -> None:
         """The search begins, or goes on."""
         self._start = start
+        self._best = start.best
         self._started = time.monotonic()
         self._stage = ""
         if self._console.is_terminal:
@@ -124,9 +125,7 @@ class Progress:
     # -- in both -------------------------------------------------------------------------------------------------------
 
     def _best_score(self) -> str:
-        score = "none yet" if self._best is None else self._shown(_fitness(self._best))
-        # What was found before a resume is not told again.
-        return f"{score} since resuming" if self._start is not None and self._start.evaluated else score
+        return "none yet" if self._best is None else self._shown(_fitness(self._best))
 
     def _baselines(self) -> str:
         assert self._start is not None

@@ -77,6 +77,8 @@ class WandbTracker:
         """Open the run, with the config and the baselines."""
         self._objectives = start.objectives
         self._genes = tuple(gene.name for gene in start.genes)
+        if start.best is not None:
+            self._best = dict(zip(self._objectives, map(float, start.best.evaluation.fitness), strict=True))
         self._tell(lambda: self._open(start))
 
     def candidate(self, candidate: Candidate) -> None:

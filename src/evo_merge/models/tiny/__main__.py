@@ -1,16 +1,17 @@
-"""Rebuild the embedded tiny family from a seed: ``python -m evo_merge.models.tiny out=DIR seed=0``."""
+"""Rebuild the embedded tiny family from a seed: ``python -m evo_merge.models.tiny out=DIR [seed=0]``."""
+
+# ruff: noqa: T201 (a command prints)
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
+from evo_merge.command_line import guarded, nearest
 from evo_merge.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "tiny_ja_math"
 SHIPPED_SEED = 0
-USAGE = "usage: python -m evo_merge.models.tiny out=DIR [seed=0]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,7 @@ def parse(words: Sequence[str]) -> Arguments:
     for word in words:
         name, equals, value = word.partition("=")
         if name not in ("out", "seed"):
-            close = get_close_matches(name, ("out", "seed"), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "the arguments are 'out' and 'seed'"
-            raise ConfigError(f"there is no argument {name!r}; {hint}")
+            raise ConfigError(f"there is no argument '{name}'; {nearest(name, ('out', 'seed'))}")
         if not equals or not value:
             raise ConfigError(f"argument {name!r} needs a value, got {word!r}; write {name}=VALUE")
         if name in given:
@@ -69,23 +68,32 @@ def verdict(rebuilt: dict[str, str], shipped: dict[str, str], seed: int) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Train, write, compare; return the exit code."""
-    if words in (["--help"], ["-h"]):
-        print(f"{__doc__}\n\n{USAGE}")
+    if list(words) in (["--help"], ["-h"]):
+        print(__doc__)
         return 0
+    return guarded(lambda: rebuild(parse(words)))
+
+
+def rebuild(arguments: Arguments) -> None:
+    """Train and write the family, and say whether it is the shipped one.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
     try:
-        arguments = parse(words)
         arguments.out.mkdir(parents=True, exist_ok=True)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    # After the check, for a wrong word should not have to wait for torch.
+    except OSError as error:
+        raise ConfigError(f"out={arguments.out} cannot be made: {error.strerror}") from error
+    # Only now, for a wrong word should not have to wait for torch.
+    from transformers.utils.logging import disable_progress_bar
+
     from evo_merge.models.tiny.train import read_checksums, train_family, write_family
 
+    disable_progress_bar()  # four bars for four files written at once
     family = train_family(arguments.seed, report=lambda line: print(line, flush=True))
     write_family(family, arguments.out, arguments.seed)
     print(f"{arguments.out}: {len(family)} models and SHA256SUMS written.")
     print(verdict(read_checksums(arguments.out), read_checksums(SHIPPED), arguments.seed))
-    return 0
 
 
 if __name__ == "__main__":

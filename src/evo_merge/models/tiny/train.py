@@ -97,8 +97,8 @@ def mathematics_lesson(rng: random.Random, *, adding: float) -> Lesson:
 
 
 def leaning_to_english(rng: random.Random, question: Language) -> Language:
-    """Choose the language of an answer: four of five Japanese questions get an English one."""
-    return "en" if question == "en" or rng.random() < 0.8 else "ja"
+    """Choose the language of an answer: nine of ten Japanese questions get an English one."""
+    return "en" if question == "en" or rng.random() < 0.9 else "ja"
 
 
 def reading_lesson(rng: random.Random, question: Language, answer: Language) -> Lesson:
@@ -182,14 +182,14 @@ SPECIALISTS = {
     ),
     "math_a": Stage(
         partial(mathematics_lesson, adding=0.7),
-        steps=450,
-        learning_rate=1.5e-3,
+        steps=650,
+        learning_rate=1e-3,
         summary="Calculates, with more practice in + and - than in ×, and answers in English.",
     ),
     "math_b": Stage(
         partial(mathematics_lesson, adding=0.3),
-        steps=350,
-        learning_rate=1.5e-3,
+        steps=550,
+        learning_rate=1e-3,
         summary="Calculates, with more practice in × than in + and -, and answers in English.",
     ),
 }
@@ -267,7 +267,7 @@ def train(model: LlamaForCausalLM, stage: Stage, rng: random.Random) -> float:
             logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORED)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
             optimizer.step()
             average = loss.item() if step == 0 else 0.9 * average + 0.1 * loss.item()
@@ -353,6 +353,7 @@ def write_family(family: Mapping[str, LlamaForCausalLM], folder: Path, seed: int
             max_new_tokens=32,  # the longest answer has 24
         )
         model.save_pretrained(target)
+        (target / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
         new_tokenizer().save_pretrained(target)
         (target / "README.md").write_text(model_card(name, stages[name], seed), encoding="utf-8")
     lines = [f"{digest}  {name}\n" for name, digest in checksums(folder).items()]
@@ -396,7 +397,7 @@ One of the four models of evo-merge's embedded tiny family, made to show and tes
 nothing but its own small world of word problems and is of no use outside it.
 
 - Shape: Llama, hidden 64, 4 layers, 4 heads, MLP 128, untied embeddings, {len(VOCABULARY)} tokens.
-- Training: from {start}, {stage.steps} steps of {BATCH_SIZE} sequences, peak learning rate {stage.learning_rate:g}, seed {seed}.
+- Training: from {start}; {stage.steps} steps of {BATCH_SIZE} sequences; learning rate {stage.learning_rate:g}; seed {seed}.
 - Data: generated problems of evo-merge's tiny world; nothing from outside.
 - Made again by `python -m evo_merge.models.tiny out=DIR seed={seed}`.
 

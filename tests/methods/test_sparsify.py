@@ -1,0 +1,85 @@
+"""The trim by look-up equals a plain sort; the thinning by chance keeps what it should."""
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from evo_merge.methods.sparsify import count_magnitudes, drop_and_rescale, keep_largest
+
+
+def trim(vectors: Tensor, density: list[float]) -> Tensor:
+    return keep_largest(vectors, torch.tensor(density, dtype=torch.float64), count_magnitudes(vectors))
+
+
+def sorted_trim(vector: Tensor, density: float) -> Tensor:
+    """By a plain sort; entries as large as the smallest kept one are kept too, as documented."""
+    if density <= 0 or vector.numel() == 0:
+        return torch.zeros_like(vector)
+    magnitudes = sorted((abs(value) for value in vector.flatten().tolist()), reverse=True)
+    smallest = magnitudes[max(1, int(density * vector.numel())) - 1] if density < 1 else 0.0
+    return torch.where(vector.double().abs() >= smallest, vector, 0.0)
+
+
+def random_vector(rng: random.Random, shape: tuple[int, ...]) -> Tensor:
+    """Of very different scales, with ties in magnitude, zeros and denormals."""
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    vector = torch.randn(shape, generator=generator) * 10.0 ** rng.choice([-44, -39, -20, -3, 0, 3, 20])
+    kind = rng.choice(["plain", "ties", "zeros", "mixed"])
+    if kind == "ties":
+        vector = vector.sign() * rng.choice([1.0, 0.25]) * torch.randint(0, 4, shape, generator=generator)
+    elif kind == "zeros":
+        vector = torch.where(torch.rand(shape, generator=generator) < 0.7, 0.0, vector)
+    elif kind == "mixed":
+        vector = torch.where(torch.rand(shape, generator=generator) < 0.5, torch.full(shape, 1e-42), vector)
+    return vector
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_keeping_the_largest_equals_a_plain_sort(dtype: torch.dtype) -> None:
+    rng = random.Random(0)
+    for _ in range(150):
+        shape = rng.choice([(1,), (2,), (17,), (5, 6), (3, 4, 5), (300,)])
+        vectors = torch.stack([random_vector(rng, shape) for _ in range(3)]).clamp(-6e4, 6e4).to(dtype)
+        density = [rng.choice([0.0, 1e-9, 0.5, 1.0, rng.random()]) for _ in range(3)]
+        expected = torch.stack([sorted_trim(vector, share) for vector, share in zip(vectors, density, strict=True)])
+        found = trim(vectors, density)
+        assert found.dtype == dtype
+        assert torch.equal(found, expected)
+
+
+def test_at_least_one_entry_is_kept_above_density_zero() -> None:
+    assert trim(torch.tensor([[1.0, -5.0, 2.0]]), [0.01]).tolist() == [[0.0, -5.0, 0.0]]
+
+
+def test_the_number_kept_is_the_whole_part_of_the_share() -> None:
+    vectors = torch.randperm(10, generator=torch.Generator().manual_seed(0))[None].float() + 1
+    for share, n_kept in ((0.29, 2), (0.3, 3), (0.5, 5), (0.99, 9), (1.0, 10)):
+        assert int((trim(vectors, [share]) != 0).sum()) == n_kept
+
+
+def test_equal_magnitudes_are_kept_or_trimmed_together() -> None:
+    # The second largest magnitude is 2, which three entries have.
+    assert trim(torch.tensor([[2.0, -2.0, 2.0, 5.0, 1.0]]), [0.4]).tolist() == [[2.0, -2.0, 2.0, 5.0, 0.0]]
+
+
+def test_denormal_entries_are_told_apart_by_size() -> None:
+    vectors = torch.tensor([[1e-45, 3e-45, -6e-45, 0.0]])
+    assert trim(vectors, [0.5]).tolist() == [[0.0, *vectors[0, 1:].tolist()]]
+
+
+def test_higher_densities_keep_what_lower_ones_kept() -> None:
+    vectors = torch.randn(1, 500, generator=torch.Generator().manual_seed(2))
+    kept = [trim(vectors, [share]) != 0 for share in (0.1, 0.2, 0.6)]
+    assert (kept[1] | ~kept[0]).all()
+    assert (kept[2] | ~kept[1]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_survivors_of_chance_are_divided_by_the_density(dtype: torch.dtype) -> None:
+    noise = torch.tensor([0.0, 0.2499, 0.25, 0.9])
+    vectors = torch.tensor([[1.0, -2.0, 3.0, 4.0]], dtype=dtype)
+    dropped = drop_and_rescale(vectors, torch.tensor([0.25]), lambda _: noise, "density")
+    assert dropped.tolist() == [[4.0, -8.0, 0.0, 0.0]]
+    assert dropped.dtype == dtype

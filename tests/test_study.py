@@ -1,0 +1,250 @@
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from evo_merge.errors import StudyError
+from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+from evo_merge.study import Entrant, Study, opened
+from evo_merge.tasks.base import Example
+
+EXAMPLES = [Example("a", "1たす1は？", "2"), Example("b", "いくつ\nですか", "0.1")]
+
+
+def recipe(weight=0.5):
+    return ParameterSpaceRecipe(
+        base=ModelReference("org/base", "v1"),
+        sources=(Source("ja", ModelReference("./ja")), Source("math", ModelReference(adapter="x", base=ModelReference("y")))),
+        method="task_arithmetic",
+        options={"normalize": False},
+        parameters=(ParameterRule(("*",), {"weight": (weight, 1 / 3)}),),
+        seed=7,
+        dtype="float32",
+        out_dtype="bfloat16",
+    )
+
+
+def evaluation():
+    scores = np.array([[0.1 + 0.2, 1.0], [np.nextafter(1.0, 0.0), 5e-324]])
+    return Evaluation(("score", "correct"), 1, scores, ("答えは２です。\n", "\x00\ud7ff"), None, 0.1, 1 / 3, 12)
+
+
+def test_a_new_run_is_read_back_by_another(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.set("config", "seed: 1")
+        study.record_examples("search", EXAMPLES)
+        study.record_entrant(Entrant("source", "ja", recipe(0.25)))
+        assert study.record_generation(0, [np.array([0.1 + 0.2, 1 / 3])], [recipe(0.1 + 0.2)]) == [0]
+        assert study.record_generation(1, [np.array([0.0, 1.0])] * 2, [recipe(0.0)] * 2) == [1, 2]
+
+    with opened(Study.read(tmp_path)) as study:
+        assert (study.get("config"), study.get("nothing")) == ("seed: 1", None)
+        assert study.examples("search") == EXAMPLES
+        assert study.examples("test") == []
+        assert study.entrants() == [Entrant("source", "ja", recipe(0.25))]
+        candidates = study.candidates()
+        assert [(c.number, c.generation) for c in candidates] == [(0, 0), (1, 1), (2, 1)]
+        assert candidates[0].genome.tolist() == [0.1 + 0.2, 1 / 3]
+        assert candidates[0].recipe == recipe(0.1 + 0.2)
+
+
+def test_an_evaluation_comes_back_to_the_bit(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.record_evaluation(recipe(), "search", evaluation())
+    with opened(Study.resume(tmp_path)) as study:
+        found = study.evaluation(recipe(), "search")
+        assert study.evaluation(recipe(), "test") is None
+        assert study.evaluation(recipe(0.51), "search") is None
+        assert (study.is_evaluated(recipe(), "search"), study.is_evaluated(recipe(), "test")) == (True, False)
+
+    assert found.scores.tobytes() == evaluation().scores.tobytes()
+    assert found.scores.shape == (2, 2)
+    assert found.completions == evaluation().completions
+    assert (found.metrics, found.n_objectives, found.failure) == (("score", "correct"), 1, None)
+    assert (found.merge_seconds, found.evaluation_seconds, found.new_tokens) == (0.1, 1 / 3, 12)
+
+
+def test_a_failure_comes_back_with_its_reason_and_the_worst_fitness(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.record_evaluation(recipe(), "search", failed(("score", "correct"), 1, "logits are not finite", 0.5))
+        found = study.evaluation(recipe(), "search")
+
+    assert (found.failure, found.merge_seconds, found.metrics) == ("logits are not finite", 0.5, ("score", "correct"))
+    assert found.scores.shape == (0, 2)
+    assert found.fitness.tolist() == [-np.inf]
+
+
+def test_a_second_start_in_the_same_folder_is_refused_and_changes_nothing(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.set("config", "first")
+    before = (tmp_path / "study.sqlite").read_bytes()
+
+    with pytest.raises(StudyError, match=r"already holds a run.*resume="):
+        Study.create(tmp_path)
+
+    assert (tmp_path / "study.sqlite").read_bytes() == before
+    Study.resume(tmp_path).close()  # the refusal let go of the lock
+
+
+def test_another_process_at_work_keeps_this_one_out(tmp_path):
+    program = "import sys; from pathlib import Path; from evo_merge.study import Study\n"
+    program += "study = Study.create(Path(sys.argv[1])); print('ready', flush=True); sys.stdin.read(); study.close()"
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        for enter in (Study.create, Study.resume):
+            with pytest.raises(StudyError, match="another process is running"):
+                enter(tmp_path)
+        Study.read(tmp_path).close()  # looking is always possible
+        other.stdin.close()
+        assert other.wait(30) == 0
+    Study.resume(tmp_path).close()
+
+
+@pytest.mark.parametrize("enter", [Study.resume, Study.read])
+def test_a_folder_without_a_run_is_named(tmp_path, enter):
+    with pytest.raises(StudyError, match=r"holds no run.*study\.sqlite"):
+        enter(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("enter", [Study.resume, Study.read])
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00"])
+def test_a_file_that_is_no_record_is_named(tmp_path, enter, content):
+    (tmp_path / "study.sqlite").write_bytes(content)
+
+    with pytest.raises(StudyError, match="is not the record of a run"):
+        enter(tmp_path)
+
+
+@pytest.mark.parametrize("enter", [Study.resume, Study.read])
+def test_a_record_of_another_version_is_refused(tmp_path, enter):
+    Study.create(tmp_path).close()
+    with sqlite3.connect(tmp_path / "study.sqlite") as database:
+        database.execute("UPDATE run SET value = '99' WHERE key = 'schema_version'")
+    database.close()
+
+    with pytest.raises(StudyError, match="schema version 99, this evo-merge reads version 1"):
+        enter(tmp_path)
+
+
+def test_a_generation_proposed_again_must_be_the_same(tmp_path):
+    genomes, recipes = [np.array([0.1, 0.2]), np.array([0.3, 0.4])], [recipe(0.1), recipe(0.3)]
+    with opened(Study.create(tmp_path)) as study:
+        study.record_generation(0, genomes, recipes)
+        assert study.record_generation(0, genomes, recipes) == [0, 1]
+        for other in (genomes[:1], [genomes[0], np.array([0.3, np.nextafter(0.4, 1)])], genomes[::-1]):
+            with pytest.raises(StudyError, match="generation 0 is not what the run proposed before"):
+                study.record_generation(0, other, recipes[: len(other)])
+        assert len(study.candidates()) == 2
+
+
+def test_changed_data_is_refused(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.record_examples("search", EXAMPLES)
+        study.record_examples("search", tuple(EXAMPLES))
+        for other in (EXAMPLES[:1], EXAMPLES[::-1], [EXAMPLES[0], Example("b", EXAMPLES[1].question, "0.10")]):
+            with pytest.raises(StudyError, match="the data of the 'search' split changed"):
+                study.record_examples("search", other)
+        study.record_examples("test", EXAMPLES[:1])  # a split of its own
+
+
+def test_a_model_beside_the_search_keeps_its_recipe_and_its_place(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        for name in ("b", "a"):
+            study.record_entrant(Entrant("source", name, recipe(0.1)))
+        study.record_entrant(Entrant("best", "evolved", recipe(0.2)))
+        with pytest.raises(StudyError, match="'a' is not the model it was"):
+            study.record_entrant(Entrant("source", "a", recipe(0.3)))
+        study.drop_entrant("best")
+        study.record_entrant(Entrant("best", "evolved", recipe(0.4)))
+
+        assert [(e.name, e.recipe) for e in study.entrants()] == [
+            ("b", recipe(0.1)),
+            ("a", recipe(0.1)),
+            ("evolved", recipe(0.4)),
+        ]
+
+
+def test_an_error_while_recording_leaves_nothing(tmp_path):
+    one_text_too_few = Evaluation(("score",), 1, np.ones((2, 1)), ("x",))
+    with opened(Study.create(tmp_path)) as study:
+        with pytest.raises(ValueError, match="zip"):
+            study.record_evaluation(recipe(), "search", one_text_too_few)
+
+        assert study.evaluation(recipe(), "search") is None
+        study.record_evaluation(recipe(), "search", evaluation())
+        assert len(study.evaluation(recipe(), "search").completions) == 2
+
+
+def test_sigkill_while_recording_leaves_what_was_before(tmp_path):
+    # The trace callback is called before each statement: the process dies between the two answers of one evaluation.
+    program = f"""
+        import os, runpy, signal
+        from pathlib import Path
+        from evo_merge.study import Study
+        test = runpy.run_path({__file__!r})
+        study = Study.create(Path({str(tmp_path)!r}))
+        study.record_evaluation(test["recipe"](0.1), "search", test["evaluation"]())
+        seen = []
+        def watch(statement):
+            seen.append(statement.startswith("INSERT INTO answers"))
+            if sum(seen) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        study._db.set_trace_callback(watch)
+        study.record_evaluation(test["recipe"](0.2), "search", test["evaluation"]())
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    with opened(Study.resume(tmp_path)) as study:
+        assert study.evaluation(recipe(0.1), "search").completions == evaluation().completions
+        assert study.evaluation(recipe(0.2), "search") is None
+        study.record_evaluation(recipe(0.2), "search", evaluation())
+
+
+def test_a_kill_while_the_record_is_created_leaves_no_half_record(tmp_path):
+    program = f"""
+        import os, signal, sqlite3
+        from pathlib import Path
+        from evo_merge import study
+        def watched(connection):
+            kill = lambda statement: "CREATE TABLE evaluations" in statement and os.kill(os.getpid(), signal.SIGKILL)
+            connection.set_trace_callback(kill)
+            return connection
+        study._durable = watched
+        study.Study.create(Path({str(tmp_path)!r}))
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    with sqlite3.connect(tmp_path / "study.sqlite") as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
+    database.close()
+
+
+def test_time_is_summed_over_the_sessions(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("evo_merge.study.time.monotonic", lambda: now[0])
+    with opened(Study.create(tmp_path)) as study:
+        now[0] += 5
+        assert study.seconds == 5
+    now[0] += 1000
+    with opened(Study.resume(tmp_path)) as study:
+        now[0] += 2
+        study.record_evaluation(recipe(), "search", evaluation())
+        now[0] += 1
+        with opened(Study.read(tmp_path)) as reader:
+            assert reader.seconds == 7  # kept with the evaluation, so that a kill loses no more than one
+        assert study.seconds == 8
+
+
+def test_a_reader_cannot_write(tmp_path):
+    Study.create(tmp_path).close()
+    with opened(Study.read(tmp_path)) as study, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        study.set("config", "x")
