@@ -44,9 +44,12 @@ test: lint
 prove: $(VENV)/installed-smollm2
 	$(BIN)/python -m pytest -m slow -s
 
-# Two steps: the search, then the best merge, the un-optimised one and every source on problems from elsewhere.
+# The search, then everyone whom it compared on problems from elsewhere.
 smollm2: $(VENV)/installed-smollm2
-	$(BIN)/python benchmarks/smollm2.py folder=$(SMOLLM2) mawps=$(MAWPS)
+	$(BIN)/python -m evo_merge task=smollm2_ja_math models.adapters=$(SMOLLM2) seed=$(SEED) budget.evaluations=27 \
+	    task.files.search=$(SMOLLM2)/search_ja.jsonl task.limit.search=48 task.files.test=$(SMOLLM2)/test_ja.jsonl \
+	    task.limit.test=200 hydra.run.dir=outputs/smollm2-$(SEED)
+	$(BIN)/python -m evo_merge.evaluate run=outputs/smollm2-$(SEED) task=smollm2_ja_math task.files.test=$(MAWPS) task.limit.test=200
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

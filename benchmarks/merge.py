@@ -1,7 +1,7 @@
 """Seconds a candidate takes to merge, beside the time it takes to copy the same bytes: ``python benchmarks/merge.py``.
 
-A base and three sources of random numbers in the shape of a 135M model. The floor reads all of them and writes one model, measured
-in the same run; what counts is the ratio.
+A base and three sources of random numbers in the shape of a 135M model. The floor reads all of them and writes one model,
+measured in the same run; what counts is the ratio.
 """
 
 import statistics
@@ -33,9 +33,11 @@ class InMemory:
         self._states: dict[object, object] = {}
 
     def read(self, reference: ModelReference, name: str) -> torch.Tensor:
+        """A tensor of a model."""
         return self._tensors[reference.model, name]
 
-    def state(self, method, recipe, name, tensors):  # noqa: ANN001, ANN201
+    def state(self, method, recipe, name, tensors):
+        """What the method finds once a run."""
         key = (method, name)
         if key not in self._states:
             self._states[key] = method.prepare(tensors)
@@ -89,7 +91,7 @@ def _recipe(method: str, dtype: str) -> ParameterSpaceRecipe:
     )
 
 
-def _median(action) -> float:  # noqa: ANN001
+def _median(action) -> float:
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()

@@ -211,7 +211,10 @@ def test_a_mistake_is_one_sentence(old: str, new: str, said: str) -> None:
         ("{kind: parameter_space, sources: a, method: {name: linear}, parameters: [{}]}", "'sources' must be a list, got 'a'"),
         ("{kind: parameter_space, sources: [], method: {name: linear}, parameters: [{}]}", "at least one source"),
         ("{kind: parameter_space, sources: [a], method: {name: linear}, parameters: []}", "at least one entry"),
-        ("{kind: parameter_space, sources: [3], method: {name: linear}, parameters: [{}]}", "a source must be a mapping, got 3"),
+        (
+            "{kind: parameter_space, sources: [3], method: {name: linear}, parameters: [{}]}",
+            "a source must be a mapping, got 3",
+        ),
     ],
 )
 def test_what_is_no_recipe_is_one_sentence(text: str, said: str) -> None:

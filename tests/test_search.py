@@ -9,7 +9,6 @@ from evo_merge.errors import ConfigError, Interrupted, StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
-from evo_merge.optimizers.random import RandomSearch
 from evo_merge.recipe import ModelReference, Source, recipe_hash
 from evo_merge.search import Budget, Recorded, count_evaluated, ranked_candidates, search
 from evo_merge.spaces.base import Ingredients
@@ -271,15 +270,17 @@ class Fused:
         return call
 
 
-@pytest.mark.parametrize("make", [cmaes, lambda: RandomSearch(SPACE.genes, 1, population_size=4)], ids=["cmaes", "random"])
-def test_resumed_at_every_possible_point_equals_unbroken(tmp_path, make):
-    budget = Budget(evaluations=10)
+def test_resumed_at_every_possible_point_equals_unbroken(tmp_path):
+    def make():
+        return cmaes()
+
+    budget = Budget(generations=2)
     (tmp_path / "whole").mkdir()
     fuse = Fuse(10**9)
     whole = run(tmp_path / "whole", Fused(make(), fuse), budget, Fused(Formula(), fuse), trackers=[Fused(Listener(), fuse)])
     with opened(Study.read(tmp_path / "whole")) as study:
         best = ranked_candidates(study)[0]
-    assert fuse.burnt == 2 * (12 + 12 + 3 + 3 + 3)  # evaluations, candidates and generations told, asks, tells
+    assert fuse.burnt == 2 * (8 + 8 + 2 + 2 + 2)  # evaluations, candidates and generations told, asks, tells
 
     for steps in range(fuse.burnt):
         folder = tmp_path / str(steps)
@@ -295,9 +296,9 @@ def test_resumed_at_every_possible_point_equals_unbroken(tmp_path, make):
         assert (again.number, again.genome.tolist()) == (best.number, best.genome.tolist())
         assert len(formula.asked) - len(set(formula.asked)) <= 1  # the one in flight
         heard = [c.number for c in listener.candidates]
-        assert len(heard) in (11, 12)  # a kill between recording and telling costs one
+        assert len(heard) in (7, 8)  # a kill between recording and telling costs one
         assert heard == sorted(set(heard))
-        assert {g.number for g in listener.generations} == {0, 1, 2}
+        assert {g.number for g in listener.generations} == {0, 1}
 
 
 def test_a_finished_search_resumed_evaluates_nothing_and_tells_nobody(tmp_path):

@@ -1,16 +1,23 @@
-"""``python -m evo_merge.evaluate``: score one checkpoint, one recipe, or completions that were saved."""
+"""``python -m evo_merge.evaluate``: score a checkpoint, a recipe, everyone whom a run compared, or saved completions."""
+
+from __future__ import annotations
 
 import json
 import logging
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from evo_merge.command_line import run_hydra
 from evo_merge.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from evo_merge.models.pool import Pool
+    from evo_merge.recipe import Recipe
 
 log = logging.getLogger(__name__)
 PARTS = ("task", "generator", "trainer")
@@ -22,8 +29,8 @@ def main() -> int:
 
 
 def _job(config: DictConfig) -> None:
-    if (config.model is None) == (config.completions is None):
-        raise ConfigError("name either model=DIR or completions=FILE.jsonl, to say what is scored")
+    if sum(config[key] is not None for key in ("model", "run", "completions")) != 1:
+        raise ConfigError("name one of model=DIR, run=<run folder> and completions=FILE.jsonl, to say what is scored")
     if config.completions is not None and config.out is None:
         raise ConfigError("completions need out=FILE.jsonl, where the verdicts go")
     from hydra.utils import instantiate
@@ -35,47 +42,75 @@ def _job(config: DictConfig) -> None:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got '{config.split}'")
     check(config, PARTS)
     task = instantiate(config.task, _convert_="all")
-    verdicts = _judge_saved(task, config.completions) if config.model is None else _answer(config, task)
+    if config.completions is not None:
+        scored = {"": _judge_saved(task, config.completions)}
+    else:
+        pool, recipes = _of_run(config.run) if config.run is not None else _of_model(str(config.model))
+        scored = _answer(config, task, pool, recipes)
     if config.out is not None:
-        _write(Path(str(config.out)).expanduser(), verdicts)
-    _print_score(verdicts, task.name if config.model is None else f"{task.name} {config.split}")
+        _write(Path(str(config.out)).expanduser(), [row for rows in scored.values() for row in rows])
+    what = task.name if config.completions is not None else f"{task.name} {config.split}"
+    for name, rows in scored.items():
+        _print_score(rows, f"{what}, {name}" if name else what)
 
 
 def _judge_saved(task: Any, path: str) -> list[dict[str, Any]]:
     return [{"id": example.id, **_verdict(task, example, text)} for example, text in task.saved_completions(path)]
 
 
-def _answer(config: DictConfig, task: Any) -> list[dict[str, Any]]:
-    """Let the model answer the split."""
-    from hydra.utils import instantiate
-
+def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
+    """The pool and recipe of a checkpoint or a recipe file."""
     from evo_merge.baselines import single_model
-    from evo_merge.evaluation.evaluator import Evaluator
-    from evo_merge.models.assemble import Assembler
     from evo_merge.models.pool import Pool
     from evo_merge.recipe import ModelReference, load
+
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        recipe = load(path)
+        return Pool.of_recipe(recipe), {"": recipe}
+    pool = Pool(base=None, sources=[{"name": "model", "model": name}])
+    return pool, {"": single_model(ModelReference(model=name), pool.out_dtype)}
+
+
+def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:
+    """The pool of a run, and the recipes of everyone that it compared."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from evo_merge.study import Study, opened
+
+    with opened(Study.read(Path(name).expanduser())) as study:
+        run: Any = OmegaConf.create(study.get("config") or "")
+        recipes = {entrant.name: entrant.recipe for entrant in study.entrants()}
+    if not recipes:
+        raise ConfigError(f"run: '{name}' ended before it began; start it again")
+    return instantiate(run.models, _convert_="all"), recipes
+
+
+def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Recipe]) -> dict[str, list[dict[str, Any]]]:
+    """Let each model answer the split; the verdicts by model."""
+    from hydra.utils import instantiate
+
+    from evo_merge.evaluation.evaluator import Evaluator
+    from evo_merge.models.assemble import Assembler
     from evo_merge.run import new_trainer
 
     examples = task.examples(config.split)
     if not examples:
-        raise DataError(
-            f"task '{task.name}' has no {config.split} examples; name a JSON Lines file: task.files.{config.split}=FILE"
-        )
-    path = Path(str(config.model)).expanduser()
-    if path.suffix in (".yaml", ".yml"):
-        recipe = load(path)
-        pool = Pool.of_recipe(recipe)
-    else:
-        pool = Pool(base=None, sources=[{"name": "model", "model": str(config.model)}])
-        recipe = single_model(ModelReference(model=str(config.model)), pool.out_dtype)
+        raise DataError(f"task '{task.name}' has no {config.split} examples; name a file: task.files.{config.split}=FILE")
     trainer = new_trainer(config)
     assembler = Assembler(pool, trainer.strategy.root_device, tuple(config.allow_code))
     generator = instantiate(config.generator, _convert_="all")
-    evaluation = Evaluator(assembler, pool.tokenizer, task, generator, trainer, [config.split]).evaluate(recipe, config.split)
-    if evaluation.failure is not None:
-        raise ConfigError(f"'{config.model}' cannot be scored: {evaluation.failure}")
-    answers = zip(examples, evaluation.completions, strict=True)
-    return [{"id": e.id, "completion": text, **_verdict(task, e, text)} for e, text in answers]
+    evaluator = Evaluator(assembler, pool.tokenizer, task, generator, trainer, [config.split])
+    scored = {}
+    for name, recipe in recipes.items():
+        evaluation = evaluator.evaluate(recipe, config.split)
+        if evaluation.failure is not None:
+            raise ConfigError(f"'{name or config.model}' cannot be scored: {evaluation.failure}")
+        label = {"model": name} if name else {}
+        answers = zip(examples, evaluation.completions, strict=True)
+        scored[name] = [{**label, "id": e.id, "completion": text, **_verdict(task, e, text)} for e, text in answers]
+    return scored
 
 
 def _verdict(task: Any, example: Any, completion: str) -> dict[str, Any]:

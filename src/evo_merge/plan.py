@@ -78,7 +78,7 @@ def _merge_seconds(pool: Pool) -> float:
 
 def _answer_seconds(pool: Pool, task: Task, n_problems: int, batch_size: int) -> float:
     """Every step of a batch reads all weights once and computes two operations a weight and row, whichever takes longer."""
-    n_weights = sum(prod(shape) for shape in pool.leader.weights.shapes.values())
+    n_weights = sum(prod(shape) for shape in pool.leader.shapes.values())
     batches = math.ceil(n_problems / batch_size)
     rows = min(batch_size, n_problems)
     step = max(candidate_bytes(pool) / _bytes_per_second(), 2 * n_weights * rows / _operations_per_second(pool.out_dtype))

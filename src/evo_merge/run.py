@@ -76,7 +76,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
                 f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
             )
     pool: Pool = instantiate(config.models, _convert_="all")
-    tensors = tuple(pool.leader.weights.shapes)
+    tensors = tuple(pool.leader.shapes)
     ingredients = Ingredients(None if pool.base is None else pool.base.reference, pool.recipe_sources, tensors, pool.out_dtype)
     space: MergeSpace = instantiate(config.merge, ingredients, child_seed(settings.seed, "merge"), _convert_="all")
     optimizer: Optimizer = instantiate(config.optimizer, space.genes, child_seed(settings.seed, "optimizer"), _convert_="all")

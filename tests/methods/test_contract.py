@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig
 
-from evo_merge.methods.base import AlignedTensors, MergeMethod, method_from_recipe, name_of, options_of
+from evo_merge.methods.base import AlignedTensors, MergeMethod, as_parameter, method_from_recipe, name_of, options_of
 from evo_merge.methods.noise import EntryNoise
 from evo_merge.models import merging
 from evo_merge.models.merging import TensorMerger
@@ -51,13 +51,13 @@ def values_of(method: MergeMethod) -> dict[str, tuple[float, ...] | float]:
 
 
 def merge_tensor(method: MergeMethod, tensors: AlignedTensors, seed: int = 7) -> Tensor:
-    shape, dtype = tensors.sources.shape[1:], tensors.sources.dtype
+    shape = tensors.sources.shape[1:]
 
     def noise(source: int) -> Tensor:
         return EntryNoise(seed, f"source{source}", "tensor")(0, shape.numel(), CPU).reshape(shape)
 
     state = None if method.elementwise else method.prepare(tensors)
-    return method.merge(tensors, state, noise, **{k: torch.tensor(v, dtype=dtype) for k, v in values_of(method).items()})
+    return method.merge(tensors, state, noise, **{k: as_parameter(v) for k, v in values_of(method).items()})
 
 
 def random_tensors(method: MergeMethod, shape: tuple[int, ...], dtype: torch.dtype, base: float = 1.0) -> AlignedTensors:
@@ -186,9 +186,7 @@ def test_chunks_and_order_change_no_bit(
         assert all(torch.equal(whole[name], pieces[name]) for name in names)
 
 
-def test_the_seed_matters_only_where_there_is_chance(
-    merge_all: Callable[..., dict[str, Tensor]], method: MergeMethod
-) -> None:
+def test_the_seed_matters_only_where_there_is_chance(merge_all: Callable[..., dict[str, Tensor]], method: MergeMethod) -> None:
     first, again, other = (merge_all(["square"], seed=seed)["square"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert torch.equal(first, other) != name_of(method).startswith("dare")

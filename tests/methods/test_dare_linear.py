@@ -1,5 +1,7 @@
 """Random thinning, then a sum: by hand with noise that is given, and in expectation."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -70,7 +72,7 @@ def test_what_survives_a_low_density_survives_a_higher_one() -> None:
             density=torch.full((2,), density),
         )
         survivors.append(merged != 0)
-    for lower, higher in zip(survivors, survivors[1:], strict=False):
+    for lower, higher in itertools.pairwise(survivors):
         assert (higher | ~lower).all()
         assert higher.sum() > lower.sum()
 

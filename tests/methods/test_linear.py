@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, no_noise
+from evo_merge.methods.base import AlignedTensors, as_parameter, no_noise
 from evo_merge.methods.linear import Linear
 
 
@@ -32,7 +32,9 @@ def test_a_negative_weight_takes_away() -> None:
     assert merge(Linear(), [[3.0], [1.0]], [2.0, -1.0]).tolist() == [5.0]
 
 
-@pytest.mark.parametrize("weight", [[0.0, 0.0], [0.5, -0.5]])
+@pytest.mark.parametrize("weight", [[0.0, 0.0, 0.0], [0.5, -0.5, 0.0], [0.1, 0.2, -0.3]])
 def test_weights_that_sum_to_zero_leave_the_weighted_sum(weight: list[float]) -> None:
-    expected = [weight[0] * 3.0 + weight[1] * 1.0]
-    assert merge(Linear(), [[3.0], [1.0]], weight).tolist() == expected
+    # 0.1 + 0.2 - 0.3 is 6e-17, which counts as 0.
+    tensors = AlignedTensors(torch.tensor([[3.0], [1.0], [2.0]]), None)
+    merged = Linear().merge(tensors, None, no_noise, weight=as_parameter(tuple(weight)))
+    assert float(merged) == pytest.approx(weight[0] * 3 + weight[1] * 1 + weight[2] * 2, abs=1e-6)

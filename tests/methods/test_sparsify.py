@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from evo_merge.methods.base import as_parameter
 from evo_merge.methods.sparsify import count_magnitudes, drop_and_rescale, keep_largest
 
 
@@ -57,6 +58,13 @@ def test_the_number_kept_is_the_whole_part_of_the_share() -> None:
     vectors = torch.randperm(10, generator=torch.Generator().manual_seed(0))[None].float() + 1
     for share, n_kept in ((0.29, 2), (0.3, 3), (0.5, 5), (0.99, 9), (1.0, 10)):
         assert int((trim(vectors, [share]) != 0).sum()) == n_kept
+
+
+@pytest.mark.parametrize(("share", "n", "n_kept"), [(0.7, 10, 7), (0.9, 10, 9), (0.33, 100, 33), (0.77, 4100, 3157)])
+def test_a_share_that_gives_a_whole_number_loses_no_entry_to_rounding(share: float, n: int, n_kept: int) -> None:
+    vectors = torch.randperm(n, generator=torch.Generator().manual_seed(0))[None].float() + 1
+    kept = keep_largest(vectors, as_parameter((share,)), count_magnitudes(vectors))
+    assert int((kept != 0).sum()) == n_kept
 
 
 def test_equal_magnitudes_are_kept_or_trimmed_together() -> None:

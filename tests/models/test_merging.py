@@ -41,6 +41,7 @@ PARITY: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "task_arithmetic": ("task_arithmetic", {"normalize": False}, ("weight",)),
     "task_arithmetic_normalize": ("task_arithmetic", {"normalize": True}, ("weight",)),
     "ties": ("ties", {"normalize": True}, ("weight", "density")),
+    "ties_fp32_to_bf16": ("ties", {"normalize": True}, ("weight", "density")),
     "ties_int8": ("ties", {"normalize": True}, ("weight", "density")),
     "ties_negw": ("ties", {"normalize": True}, ("weight", "density")),
     "dare_linear_d1": ("dare_linear", {"normalize": False}, ("weight", "density")),
@@ -49,7 +50,8 @@ PARITY: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 # Left out, because no recipe of the six methods says them yet (issue 6): values by filter or gradient
 # (linear_filters_gradient, linear_gradient_all, slerp_gradient), lambda (task_arithmetic_lambda_neg, ties_nonorm_lambda),
 # rescaling to the norm (ties_rescale), tied mixed with untied (linear_untied_mix), and the other methods. della*_d1 is another
-# method too, even where its result is that of TIES.
+# method too, even where its result is that of TIES. ties_bf16: in bfloat16 many magnitudes equal the trim's threshold; mergekit
+# keeps those that its sort happens to put first, we keep all.
 
 
 def mapped(folder: Path, case: str) -> ParameterSpaceRecipe:
@@ -82,7 +84,7 @@ def assert_near(merged: Mapping[str, torch.Tensor], expected: Mapping[str, torch
         assert difference <= tolerance * float(tensor.double().abs().max()), f"{name}: {difference}"
 
 
-@pytest.mark.parametrize("case", PARITY)
+@pytest.mark.parametrize("case", [case for case in PARITY if case != "ties_fp32_to_bf16"])
 def test_a_merge_equals_that_of_mergekit(shared: Path, case: str) -> None:
     folder = shared / "parity" / "mergekit"
     assert_near(merge(mapped(folder, case)), load_file(folder / "cases" / case / "model" / "model.safetensors"), 1e-6)
@@ -90,24 +92,12 @@ def test_a_merge_equals_that_of_mergekit(shared: Path, case: str) -> None:
 
 def test_a_merge_written_in_bfloat16_equals_that_of_mergekit(shared: Path) -> None:
     folder = shared / "parity" / "mergekit"
-    PARITY_BF16 = {"ties_fp32_to_bf16": PARITY["ties"]}
-    with pytest.MonkeyPatch.context() as patch:
-        for case, mapping in PARITY_BF16.items():
-            patch.setitem(PARITY, case, mapping)
-            expected = load_file(folder / "cases" / case / "model" / "model.safetensors")
-            merged = merge(mapped(folder, case))
-            # Sums in another order may round to the neighbour: 2**-8 of an entry, in one entry of a thousand at most.
-            assert_near(merged, expected, 2**-8)
-            unequal = sum(int((merged[name] != tensor).sum()) for name, tensor in expected.items())
-            assert unequal <= sum(tensor.numel() for tensor in expected.values()) / 1000
-
-
-def test_arithmetic_in_bfloat16_comes_near_that_of_mergekit(shared: Path) -> None:
-    folder = shared / "parity" / "mergekit"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PARITY, "ties_bf16", PARITY["ties"])
-        merged = merge(mapped(folder, "ties_bf16"))
-    assert_near(merged, load_file(folder / "cases" / "ties_bf16" / "model" / "model.safetensors"), 2**-6)
+    expected = load_file(folder / "cases" / "ties_fp32_to_bf16" / "model" / "model.safetensors")
+    merged = merge(mapped(folder, "ties_fp32_to_bf16"))
+    # Sums in another order may round to the neighbour: 2**-8 of an entry, in one entry of a thousand at most.
+    assert_near(merged, expected, 2**-8)
+    unequal = sum(int((merged[name] != tensor).sum()) for name, tensor in expected.items())
+    assert unequal <= sum(tensor.numel() for tensor in expected.values()) / 1000
 
 
 def test_rules_by_layer_and_module_equal_mergekits_slices_and_filters(shared: Path) -> None:
@@ -115,9 +105,7 @@ def test_rules_by_layer_and_module_equal_mergekits_slices_and_filters(shared: Pa
     folder = shared / "parity" / "mergekit"
     halves = {"[01]": ((0.9, 0.2), (0.6, 0.4)), "[23]": ((0.1, 0.7), (0.3, 0.8))}
     rules = [
-        ParameterRule(
-            (f"model.layers.{layers}.{part}*",), {"weight": tuple(w / share for w in weight), "density": density}
-        )
+        ParameterRule((f"model.layers.{layers}.{part}*",), {"weight": tuple(w / share for w in weight), "density": density})
         for layers, (weight, density) in halves.items()
         for part, share in (("self_attn", 1), ("mlp", 2), ("", 4))
     ]
@@ -177,7 +165,9 @@ def test_globs_tell_upper_and_lower_case_apart(family: Path, make_recipe: MakeRe
 
 def test_a_tensor_that_no_rule_matches_is_named(family: Path, make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("linear", None, {"a": family / "a"}, ParameterRule(("model.*",), {"weight": (1.0,)}))
-    with pytest.raises(RecipeError, match="no entry under 'parameters' matches the tensor 'lm_head.weight'; end the list with"):
+    with pytest.raises(
+        RecipeError, match=r"no entry under 'parameters' matches the tensor 'lm_head.weight'; end the list with"
+    ):
         merge(recipe)
 
 
@@ -279,7 +269,7 @@ def test_numbers_that_do_not_fit_the_method_are_one_sentence(
 def test_a_method_that_cannot_be_is_one_sentence(
     dare: ParameterSpaceRecipe, make_recipe: MakeRecipe, family: Path, changes: dict[str, Any], said: str
 ) -> None:
-    recipe = make_recipe("dare_ties", family / "base", {n: family / n for n in "abc"}, *dare.parameters, **{})
+    recipe = make_recipe("dare_ties", family / "base", {n: family / n for n in "abc"}, *dare.parameters)
     fields = {key: getattr(recipe, key) for key in ("base", "sources", "method", "options", "parameters", "seed")}
     with pytest.raises(RecipeError, match=said):
         check_recipe(ParameterSpaceRecipe(**fields | changes, dtype="float32", out_dtype="float32"))
@@ -306,7 +296,7 @@ def test_a_source_that_is_not_finite_is_named_with_the_tensor(
     change = {"model.norm.weight": torch.tensor([bad] + [1.0] * 15)}
     broken = save_pico(tmp_path / "broken", 1, near=family / "base", change=change)
     recipe = make_recipe("linear", None, {"good": family / "a", "bad": broken}, everywhere(weight=(1.0, 0.0)))
-    with pytest.raises(ModelError, match="'bad' .* has a NaN or an infinity in 'model.norm.weight'; it cannot be merged"):
+    with pytest.raises(ModelError, match=r"'bad' .* has a NaN or an infinity in 'model.norm.weight'; it cannot be merged"):
         merge(recipe)
 
 
@@ -317,5 +307,5 @@ def test_a_merge_that_overflows_is_an_unusable_candidate(
     numbers = everywhere(weight=(weight, weight))
     folders = {name: family / name for name in "ab"}
     recipe = make_recipe("task_arithmetic", family / "base", folders, numbers, out_dtype=out_dtype)
-    with pytest.raises(UnusableCandidateError, match="weights are not finite: '.+'"):
+    with pytest.raises(UnusableCandidateError, match=r"weights are not finite: '.+'"):
         merge(recipe)

@@ -86,7 +86,7 @@ def test_the_start_up_trial_is_one_random_candidate_that_is_never_told() -> None
 
 @pytest.mark.parametrize("sigma0", [0.0, -1.0, float("nan")])
 def test_a_step_size_of_nothing_is_refused(sigma0: float) -> None:
-    with pytest.raises(ValueError, match="optimizer.sigma0 must be above 0"):
+    with pytest.raises(ValueError, match=r"optimizer.sigma0 must be above 0"):
         published(unit(2), 1, sigma0=sigma0)
 
 

@@ -148,7 +148,7 @@ def test_one_gene_can_be_searched(build: Callable[..., Optimizer]) -> None:
 
 def test_a_population_of_the_wanted_size_is_asked(build: Callable[..., Optimizer]) -> None:
     assert build(population_size=5).ask().shape == (5, len(GENES))
-    with pytest.raises(Exception, match="optimizer.population_size must be at least"):
+    with pytest.raises(Exception, match=r"optimizer.population_size must be at least"):
         build(population_size=0)
 
 
@@ -159,9 +159,7 @@ def test_a_population_of_the_wanted_size_is_asked(build: Callable[..., Optimizer
         (Gene("on", 0.0, 1.0, 0.0, kind="binary"), "moves real genes only, and 'on' is binary"),
     ],
 )
-def test_genes_that_it_cannot_move_are_one_sentence(
-    build: Callable[..., Optimizer], name: str, gene: Gene, said: str
-) -> None:
+def test_genes_that_it_cannot_move_are_one_sentence(build: Callable[..., Optimizer], name: str, gene: Gene, said: str) -> None:
     with pytest.raises(Exception, match=f"optimizer={name} {said}") as caught:
         build(genes=(*GENES, gene))
     # Hydra wraps what a constructor raises.

@@ -120,16 +120,16 @@ def test_tensors_of_no_known_kind_are_the_rest() -> None:
 
 @pytest.mark.parametrize("granularity", ["layers", 0, -2, 2.5, True, None])
 def test_an_unknown_granularity_is_one_sentence(granularity: object) -> None:
-    with pytest.raises(ConfigError, match="merge.granularity must be model, layer, module or a number of layer groups"):
+    with pytest.raises(ConfigError, match=r"merge.granularity must be model, layer, module or a number of layer groups"):
         tensor_groups(granularity, llama())  # type: ignore[arg-type]
 
 
 def test_more_groups_than_layers_are_refused() -> None:
-    with pytest.raises(ConfigError, match="merge.granularity: 15 groups, but there are 14 layers, embeddings included"):
+    with pytest.raises(ConfigError, match=r"merge.granularity: 15 groups, but there are 14 layers, embeddings included"):
         tensor_groups(15, llama())
 
 
 @pytest.mark.parametrize("names", [["embed.weight", "norm.weight"], ["a.0.weight", "b.0.weight"]])
 def test_layers_that_one_number_does_not_tell_apart_are_refused(names: list[str]) -> None:
-    with pytest.raises(ConfigError, match="merge.granularity: layers are not told apart by one number"):
+    with pytest.raises(ConfigError, match=r"merge.granularity: layers are not told apart by one number"):
         tensor_groups("layer", names)

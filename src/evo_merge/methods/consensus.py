@@ -27,5 +27,5 @@ def mean_over_weights(total: Tensor, weight: Tensor, counted: Tensor) -> Tensor:
         weight: ``(n_models,)``.
         counted: ``(n_models, *shape)`` ``bool``, which sources went into an entry.
     """
-    share = sum_over_models(torch.where(counted, per_model(weight, counted), 0.0))
+    share = sum_over_models(torch.where(counted, per_model(weight, total.expand_as(counted)), 0.0))
     return total / torch.where(share == 0, 1.0, share)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, sum_over_models
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, sum_over_models
 from evo_merge.methods.sparsify import RESCALES, drop_and_rescale, weighted
 
 
@@ -39,6 +39,5 @@ class DareLinear:
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor) -> Tensor:
         """Merge one tensor, or one chunk of it; ``weight`` and ``density`` are ``(n_models,)``."""
         total = sum_over_models(weighted(drop_and_rescale(tensors.task_vectors, density, noise, self.rescale), weight))
-        share = float(weight.sum())
         assert tensors.base is not None
-        return tensors.base + (total / share if self.normalize and share != 0 else total)
+        return tensors.base + (divided_by_sum(total, weight) if self.normalize else total)

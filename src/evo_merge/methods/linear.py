@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, per_model, sum_over_models
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, per_model, sum_over_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +29,4 @@ class Linear:
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
         """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
         total = sum_over_models(per_model(weight, tensors.sources) * tensors.sources)
-        share = float(weight.sum())
-        return total / share if self.normalize and share != 0 else total
+        return divided_by_sum(total, weight) if self.normalize else total

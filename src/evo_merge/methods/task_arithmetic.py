@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, sum_over_models
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, sum_over_models
 from evo_merge.methods.sparsify import weighted
 
 
@@ -30,6 +30,5 @@ class TaskArithmetic:
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
         """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
         total = sum_over_models(weighted(tensors.task_vectors, weight))
-        share = float(weight.sum())
         assert tensors.base is not None
-        return tensors.base + (total / share if self.normalize and share != 0 else total)
+        return tensors.base + (divided_by_sum(total, weight) if self.normalize else total)

@@ -34,7 +34,7 @@ class Assembler:
         self._parameters = dict(self.model.named_parameters())  # tied ones once
         if device.type == "cpu" and sum(parameter.numel() for parameter in self._parameters.values()) < _SMALL:
             torch.set_num_threads(1)
-        if lacking := [name for name in self._parameters if name not in pool.leader.weights.shapes]:
+        if lacking := [name for name in self._parameters if name not in pool.leader.shapes]:
             raise IncompatibleModelsError(
                 f"'{pool.leader.name}' has no tensor '{lacking[0]}', which its architecture needs; its files are incomplete, "
                 "or named in a way that cannot be merged"

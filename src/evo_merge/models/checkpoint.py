@@ -83,7 +83,7 @@ def _shards(pool: Pool, recipe: Recipe) -> list[list[str]]:
     width = getattr(torch, recipe.out_dtype).itemsize
     shards: list[list[str]] = [[]]
     filled = 0
-    for name, shape in sorted(pool.leader.weights.shapes.items()):
+    for name, shape in sorted(pool.leader.shapes.items()):
         size = prod(shape) * width
         if shards[-1] and filled + size > SHARD_BYTES:
             shards.append([])

@@ -52,7 +52,7 @@ def refuse_incompatible(base: Model | None, sources: Sequence[Model]) -> list[st
 
 def _decisive_differences(model: Model, reference: Model) -> list[str]:
     found = _config_differences(model, reference, _DECISIVE)
-    ours, theirs = model.weights.shapes, reference.weights.shapes
+    ours, theirs = model.shapes, reference.shapes
     if missing := [name for name in theirs if name not in ours]:
         found.append(f"tensors: the first lacks {_some(missing)}")
     if extra := [name for name in ours if name not in theirs]:

@@ -147,8 +147,7 @@ class MergedTensors:
         rule = next((r for r in self.recipe.parameters if any(fnmatchcase(name, glob) for glob in r.tensors)), None)
         if rule is None:
             raise RecipeError(f"no entry under 'parameters' matches the tensor '{name}'; end the list with tensors: \"*\"")
-        dtype = getattr(torch, self.recipe.dtype)
-        return {key: as_parameter(value, dtype, self.merger.device) for key, value in rule.values.items()}
+        return {key: as_parameter(value) for key, value in rule.values.items()}
 
 
 def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ from evo_merge.models.weights import Weights, open_weights
 from evo_merge.recipe import DTYPES, ModelReference, Recipe, Source, reference_from_record
 
 log = logging.getLogger(__name__)
+_TIED_COPY = "lm_head.weight"
 RESIDENCIES = ("auto", "device", "host", "disk")
 
 
@@ -33,6 +34,12 @@ class Model:
     def config(self) -> Any:
         """The transformers config."""
         return read_config(self._plain_files)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor to merge, by full name: without the second copy of tied embeddings that some files store."""
+        copied = _TIED_COPY if getattr(self.config, "tie_word_embeddings", False) else None
+        return {name: shape for name, shape in self.weights.shapes.items() if name != copied}
 
     @cached_property
     def tokenizer(self) -> Any | None:

@@ -22,7 +22,7 @@ def weight_bytes(pool: Pool) -> int:
 def candidate_bytes(pool: Pool) -> int:
     """Bytes of one merged model."""
     width = getattr(torch, pool.out_dtype).itemsize
-    return sum(prod(shape) * int(width) for shape in pool.leader.weights.shapes.values())
+    return sum(prod(shape) * int(width) for shape in pool.leader.shapes.values())
 
 
 def free_bytes(device: torch.device) -> int:

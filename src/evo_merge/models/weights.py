@@ -215,7 +215,7 @@ class AdaptedWeights:
         layers = {f"{name}.weight": module for name, module in modules if hasattr(module, "get_delta_weight")}
         if lost := [name for name in layers if name not in self._base.shapes]:
             raise ModelError(
-                f"the adapter '{self._folder}' changes '{lost[0]}', which its base '{self._files.folder}' does not store by itself "
-                "(tied embeddings); merge it into its base first"
+                f"the adapter '{self._folder}' changes '{lost[0]}', which its base '{self._files.folder}' does not store by "
+                "itself (tied embeddings); merge it into its base first"
             )
         return layers

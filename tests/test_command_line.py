@@ -1,0 +1,481 @@
+"""The commands as they are typed: what goes wrong is one sentence on stderr and exit code 2, without a traceback."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from evo_merge import ask
+from evo_merge.report import __main__ as report
+
+FEW = ("tracker=none", "task.limit.search=6", "task.limit.test=6", "budget.generations=1")
+
+
+def refused(ended, *parts):
+    """The command was refused with one sentence that has all the parts."""
+    assert ended.code == 2
+    (sentence,) = ended.err.splitlines()
+    assert sentence.startswith("evo-merge: ")
+    for part in parts:
+        assert part in sentence
+    assert "Traceback" not in ended.out
+
+
+# -- words that are wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["merge=dare_tie"], ["merge=dare_tie", "did you mean 'dare_ties'?"]),
+        (["optimizer=cmae"], ["optimizer=cmae", "did you mean 'cmaes'?"]),
+        (["task=mgsm"], ["task=mgsm", "did you mean 'mgsm_ja'?"]),
+        (["generator=vllm"], ["generator=vllm", "there is only 'hf'"]),
+        (["experiment=evollm_jp_10b"], ["did you mean 'evollm_jp_7b'?"]),
+        (["models=null"], ["models=null", "there are custom, evollm_jp"]),
+        (["merge=3"], ["merge=3", "dare_ties"]),
+        (["tracker=null"], ["tracker=null", "none, wandb"]),
+        (["optimizer.sigma=0.1"], ["'optimizer.sigma'", "did you mean 'optimizer.sigma0'?"]),
+        (["+optimizer.sigma=0.1"], ["optimizer.sigma: CMAES takes no such key; did you mean 'sigma0'?"]),
+        (["~optimizer.sigma"], ["'optimizer.sigma'", "did you mean 'optimizer.sigma0'?"]),
+        (["task.limit.serch=3"], ["did you mean 'task.limit.search'?"]),
+        (["merge.bounds={wieght: [0, 2]}"], ["'merge.bounds.wieght'", "did you mean 'merge.bounds.weight'?"]),
+        (["sed=1"], ["'sed'", "did you mean 'seed'?"]),
+        (["merg=ties"], ["'merg'", "did you mean 'merge'?"]),
+        (["xyz.abc=1"], ["no option 'xyz", "there are", "seed"]),
+        (["task.limit=[1"], ["'task.limit=[1' cannot be read"]),
+        (["seed"], ["'seed' cannot be read; write key=value"]),
+        (["=3"], ["write key=value"]),
+        (["budget.evaluations=abc"], ["budget.evaluations", "'abc'"]),
+        (["budget.minutes=soon"], ["budget.minutes", "'soon'"]),
+        (["budget.evaluations=0"], ["budget.evaluations must be above 0 or null, got 0"]),
+        (["budget.evaluations=null"], ["the budget has no limit"]),
+        (["budget=null"], ["budget"]),
+        (["optimizer.sigma0=abc"], ["optimizer.sigma0 must be a number, got 'abc'"]),
+        (["optimizer.sigma0=-1"], ["optimizer.sigma0 must be above 0, got -1"]),
+        (["optimizer.startup_trial=3"], ["optimizer.startup_trial must be true or false, got 3"]),
+        (["seed=-1"], ["seed must be 0 or above, got -1"]),
+        (["seed=one"], ["seed", "'one'"]),
+        (["selection=foo"], ["selection must be one of search, validation, got 'foo'"]),
+        (["plan=maybe"], ["plan", "'maybe'"]),
+        (["merge.method=null"], ["merge.method must be MergeMethod, got None"]),
+        (["merge.granularity=99"], ["merge.granularity: 99 groups, but there are 6 layers"]),
+        (["merge.bounds.weight=[1, 0]"], ["merge.bounds.weight must be [low, high] with low < high"]),
+        (["merge.bounds.weight=3"], ["merge.bounds.weight must be [low, high] with low < high"]),
+        (["merge._target_=no.such"], ["merge._target_: 'no.such' cannot be imported"]),
+        (["generator.batch_size=0"], ["generator.batch_size must be at least 1, got 0"]),
+        (["models.use=[ja,jo]"], ["models.use: there is no source 'jo'; there are ja, math_a, math_b"]),
+        (["models.base=3"], ["models.base must be a text or a mapping or null, got 3"]),
+        (["merge=slerp"], ["merge=slerp merges exactly 2 sources, got 3 (ja, math_a, math_b)", "models.use"]),
+        (["models.base=/nowhere"], ["there is no model folder '/nowhere'"]),
+        (["models=smollm2_ja_math"], ["models.adapters is not set", "models.adapters=DIR"]),
+        (["task=question_answer"], ["models.sources is not set; choose a pool with models=<name>"]),
+        (["task=question_answer", "models=tiny_ja_math"], ["no search examples", "task.files.search=FILE"]),
+        (["task=mgsm_ja"], ["cannot be had from the hub", "task.files.search=FILE"]),
+        (["trainer.accelerator=abacus"], ["trainer", "abacus"]),
+        (["resume=/nowhere"], ["resume: '/nowhere' holds no run", "study.sqlite"]),
+        (["resume=.", "--multirun"], ["leave out --multirun"]),
+        (["merge=dare_ties,ties"], ["merge=dare_ties,ties", "--multirun"]),
+        (["--multirun", "merge=dare_ties,tie"], ["merge=tie", "did you mean 'ties'?"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_word_is_one_sentence(command, words, parts, tmp_path):
+    refused(command(*words), *parts)
+    assert not list(tmp_path.rglob("study.sqlite"))
+
+
+def test_a_wrong_value_in_a_sweep_stops_its_own_job_only(command, tmp_path):
+    ended = command("--multirun", "seed=one,2", "hydra.sweep.dir=sweep", *FEW)
+
+    refused(ended, "seed", "'one'")
+    assert not (tmp_path / "sweep" / "0" / "study.sqlite").exists()
+    assert (tmp_path / "sweep" / "1" / "summary.json").exists()
+
+
+def test_an_interrupt_stops_a_whole_sweep(command, tmp_path, monkeypatch):
+    from evo_merge.errors import Interrupted
+    from evo_merge.evaluation.evaluator import Evaluator
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Evaluator, "evaluate", stop)
+    ended = command("--multirun", "seed=1,2", "hydra.sweep.dir=sweep", *FEW)
+
+    assert not issubclass(Interrupted, Exception)
+    assert ended.code == 130
+    assert ended.err.count("continue with  python -m evo_merge resume=sweep/0") == 1
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_in_a_process_of_its_own_there_is_no_traceback_either(tmp_path):
+    words = [sys.executable, "-m", "evo_merge", "merge=dare_tie"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr == "evo-merge: merge=dare_tie: there is no such choice; did you mean 'dare_ties'?\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_imports_nothing_slow():
+    program = (
+        "import sys; sys.argv = ['evo-merge', '--help']\n"
+        "from evo_merge.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "slow = {'torch', 'transformers', 'pytorch_lightning', 'wandb', 'numpy'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for word in ("merge", "optimizer", "dare_ties", "cmaes"):
+        assert word in ended.stdout
+
+
+# -- models that cannot be merged ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(pico):
+    """Three folders and the words that name them."""
+    base, first, second = pico("base"), pico("first", seed=1), pico("second", seed=2)
+    return base, first, second, ["models=custom", f"models.base={base}", f"models.sources=[{first},{second}]", *FEW]
+
+
+def test_own_folders_run_to_the_end(command, own, tmp_path):
+    ended = command(*own[3], "hydra.run.dir=run")
+
+    assert ended.code == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert set(summary["test"]["sources"]) == {"first", "second"}
+
+
+def test_a_source_without_a_tokenizer_merges_with_a_warning(command, own, tmp_path):
+    for file in own[1].glob("tokenizer*"):
+        file.unlink()
+
+    assert command(*own[3], "hydra.run.dir=run").code == 0
+    assert re.search(r"WARNING.*'first' .*has no tokenizer", (tmp_path / "run" / "evo_merge.log").read_text())
+
+
+def test_pickled_weights_are_refused(command, own):
+    (own[1] / "model.safetensors").unlink()
+    (own[1] / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+
+    refused(command(*own[3]), str(own[1]), "pickled weights (.bin, .pt)", "refused", "safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_a_truncated_file_is_named(command, own, keep):
+    file = own[2] / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+
+    refused(command(*own[3]), str(file), "is truncated or corrupted")
+
+
+def test_all_differences_are_in_one_report(command, pico):
+    base = pico("base")
+    wide, deep = pico("wide", intermediate_size=32, num_key_value_heads=1), pico("deep", num_hidden_layers=3)
+    tokens = deep / "tokenizer.json"
+    tokens.write_text(tokens.read_text().replace('"Hanako"', '"Hanae"'))
+
+    ended = command("models=custom", f"models.base={base}", f"models.sources=[{wide},{deep}]", *FEW)
+
+    refused(ended, "'wide'", "num_key_value_heads: 1 and 2", "mlp", "(32, 16) and (16, 16)")
+    refused(ended, "'deep'", "the second lacks model.layers.2.", "tokens in one alone: 'Hanae', 'Hanako'")
+
+
+def test_another_architecture_is_named(command, pico):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    base, other = pico("base"), pico("other")
+    shutil.rmtree(other)
+    GPT2LMHeadModel(GPT2Config(vocab_size=136, n_embd=16, n_layer=1, n_head=2, n_positions=64)).save_pretrained(other)
+
+    ended = command("models=custom", f"models.base={base}", f"models.sources=[{other}]", *FEW)
+    refused(ended, "model_type: gpt2 and llama")
+
+
+def test_nan_in_a_source_is_named_with_its_tensor(command, own, tmp_path):
+    file = own[2] / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+
+    refused(command(*own[3]), "'second'", "'model.norm.weight'", "NaN")
+    assert not list(tmp_path.rglob("summary.json"))
+
+
+def test_too_little_memory_is_said_before_the_run_begins(command, own, monkeypatch, tmp_path):
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=1000))
+
+    refused(command(*own[3]), "one candidate takes", "of memory", "are free")
+    assert not list(tmp_path.rglob("study.sqlite"))
+
+
+def test_too_little_disk_is_said_before_the_run_begins(command, own, monkeypatch, tmp_path):
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=1000))
+
+    refused(command(*own[3]), "the merged model takes", "on disk")
+    assert not list(tmp_path.rglob("study.sqlite"))
+
+
+# -- data that cannot be used ----------------------------------------------------------------------------------------------
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def asked(search, test):
+    return ["task=question_answer", "models=tiny_ja_math", f"task.files.search={search}", f"task.files.test={test}"]
+
+
+ROWS = [{"question": f"{n}たす1は？", "answer": n + 1} for n in range(4)]
+
+
+def test_an_own_task_runs_to_the_end(command, tmp_path):
+    search, test = lines(tmp_path / "search.jsonl", *ROWS[:2]), lines(tmp_path / "test.jsonl", *ROWS[2:])
+
+    words = ["tracker=none", "budget.generations=1", "task.max_new_tokens=8", "hydra.run.dir=run"]
+    assert command(*asked(search, test), *words).code == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["n"] == 2
+
+
+def test_an_empty_data_file_is_named(command, tmp_path):
+    test = lines(tmp_path / "test.jsonl", *ROWS)
+
+    refused(command(*asked(lines(tmp_path / "empty.jsonl"), test)), "empty.jsonl", "has no rows")
+
+
+def test_a_row_without_an_answer_is_named_with_file_and_line(command, tmp_path):
+    search = lines(tmp_path / "search.jsonl", ROWS[0], ROWS[1], {"question": "いくつ？"})
+
+    refused(command(*asked(search, search)), f"'{search}', line 3", "needs an answer")
+
+
+def test_a_missing_data_file_is_named(command, tmp_path):
+    refused(command(*asked("none.jsonl", "none.jsonl")), "task.files.search", "there is no file 'none.jsonl'")
+
+
+def test_overlapping_splits_are_refused_unless_allowed(command, tmp_path):
+    search = lines(tmp_path / "search.jsonl", *ROWS[:3])
+    test = lines(tmp_path / "test.jsonl", ROWS[3], {"question": " ２たす1は? ", "answer": 3})
+    words = [*asked(search, test), "plan=true"]
+
+    refused(command(*words), "1 of the 2 of 'test' are also in 'search'", "task.allow_overlap=true")
+    assert command(*words, "task.allow_overlap=true").code == 0
+
+
+# -- plan, resume and second starts ----------------------------------------------------------------------------------------
+
+
+def test_the_plan_says_what_a_run_will_need_and_starts_none(command, tmp_path):
+    ended = command("plan=true", "merge.bounds={weight: [-0.5, 1.5]}", "budget.evaluations=50")
+
+    assert (ended.code, ended.err) == (0, "")
+    plan = dict(re.match(r"(\w+)\s+(.*)", line).groups() for line in ended.out.splitlines())
+    assert {"genes", "candidates", "memory", "disk", "time"} <= set(plan)
+    assert plan["genes"].startswith("6: weight/ja")
+    assert "50" in plan["candidates"]
+    assert re.search(r"[\d.]+ [GM]B", plan["memory"])
+    assert re.search(r"[\d.]+ [GM]B", plan["disk"])
+    assert re.search(r"[\d.]+ (s|min|h) a candidate.*[\d.]+ (s|min|h) for the run", plan["time"])
+    assert not list(tmp_path.rglob("study.sqlite"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small finished run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    words = [sys.executable, "-m", "evo_merge", *FEW, f"hydra.run.dir={folder}"]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=folder.parent, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=2", "merge=ties", "models.use=[ja]", "plan=true", "selection=validation", "task.limit.test=3", "~seed"]
+)
+def test_resume_takes_only_budget_tracker_and_trainer(command, finished, word):
+    key = word.lstrip("~").split("=")[0]
+
+    refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, tracker and trainer")
+
+
+def test_resume_of_another_folder_is_refused(command, tmp_path):
+    refused(command(f"resume={tmp_path}"), str(tmp_path), "holds no run")
+    (tmp_path / "study.sqlite").write_bytes(b"something else")
+    refused(command(f"resume={tmp_path}"), "is not the record of a run")
+
+
+def test_a_second_start_in_the_same_folder_is_refused(command, finished):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()}
+
+    refused(command(*FEW, f"hydra.run.dir={finished}"), f"'{finished}' already holds a run", "resume=")
+    refused(command("--multirun", *FEW, "seed=1,2", f"hydra.sweep.dir={finished.parent}"), "already holds a run")
+
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()} == before
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------------
+
+
+def test_build_makes_the_same_checkpoint_again(command, finished, tmp_path):
+    assert command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build").code == 0
+
+    again, first = tmp_path / "again", finished / "model"
+    assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    assert {file.name for file in first.iterdir()} - {file.name for file in again.iterdir()} <= {"README.md"}
+    refused(command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build"), "'again' exists and is not empty")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["recipe is not set", "recipe=FILE out=DIR"]),
+        (["recipe=none.yaml", "out=x"], ["cannot read the recipe 'none.yaml'"]),
+        (["recipe=none.yaml"], ["out is not set"]),
+        (["recipi=x"], ["did you mean 'recipe'?"]),
+    ],
+)
+def test_build_refuses_in_one_sentence(command, words, parts):
+    refused(command(*words, verb="build"), *parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"method": {"name": "dare_tie"}}, ["dare_tie"]),
+        ({"method": {"name": "os.system"}}, ["os.system"]),
+        ({"method": {"name": "dare_ties", "rescal": "none"}}, ["rescal"]),
+        ({"kind": "magic"}, ["kind", "magic"]),
+        ({"base": None}, ["base"]),
+        ({"parameters": []}, ["parameters"]),
+        ({"parameters": [{"tensors": "*", "weight": [1.0], "density": [1.0]}]}, ["weight", "3"]),
+        ({"out_dtype": "int8"}, ["out_dtype", "int8"]),
+        ({"extra": 1}, ["extra"]),
+    ],
+)
+def test_build_refuses_a_recipe_that_cannot_be_built(command, finished, tmp_path, change, parts):
+    record = yaml.safe_load((finished / "recipe.yaml").read_text())
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(record | change))
+
+    refused(command("recipe=r.yaml", "out=built", verb="build"), *parts)
+    assert not (tmp_path / "built").exists()
+
+
+def test_evaluate_scores_a_folder_and_its_recipe_the_same(command, finished, tmp_path):
+    words = ["task.limit.test=20", "out=verdicts.jsonl"]
+    for name, model in (("folder", finished / "model"), ("recipe", finished / "recipe.yaml")):
+        ended = command(f"model={model}", *words, verb="evaluate")
+        assert ended.code == 0
+        assert re.match(r"tiny_ja_math test: [\d.]+ % \[.*\] of 20 ", ended.out)
+        (tmp_path / "verdicts.jsonl").rename(tmp_path / name)
+
+    rows = [json.loads(line) for line in (tmp_path / "folder").read_text().splitlines()]
+    assert len(rows) == 20
+    assert set(rows[0]) == {"id", "completion", "number", "correct", "language_ok", "score"}
+    assert (tmp_path / "folder").read_text() == (tmp_path / "recipe").read_text()
+
+
+def test_evaluate_judges_saved_completions_as_it_did_the_models(command, finished, tmp_path):
+    command("model=builtin:tiny_ja_math/ja", "task.limit.test=20", "out=first.jsonl", verb="evaluate")
+    from evo_merge.study import Study, opened
+
+    with opened(Study.read(finished)) as study:
+        answers = {example.id: example.answer for example in study.examples("test")}
+    verdicts = [json.loads(line) for line in (tmp_path / "first.jsonl").read_text().splitlines()][: len(answers)]
+    lines(
+        tmp_path / "saved.jsonl",
+        *[{"id": v["id"], "answer": answers[v["id"]], "completion": v["completion"]} for v in verdicts],
+    )
+
+    ended = command("completions=saved.jsonl", "out=second.jsonl", "task.limit.test=6", verb="evaluate")
+
+    assert ended.code == 0
+    again = [json.loads(line) for line in (tmp_path / "second.jsonl").read_text().splitlines()]
+    assert [{"completion": v["completion"], **a} for v, a in zip(verdicts, again, strict=True)] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["model=DIR or completions=FILE.jsonl"]),
+        (["model=a", "completions=b"], ["model=DIR or completions=FILE.jsonl"]),
+        (["completions=none.jsonl"], ["completions need out=FILE.jsonl"]),
+        (["completions=none.jsonl", "out=x"], ["completions: there is no file 'none.jsonl'"]),
+        (["model=/nowhere"], ["there is no model folder '/nowhere'"]),
+        (["model=none.yaml"], ["cannot read the recipe 'none.yaml'"]),
+        (["model=builtin:tiny_ja_math/jo"], ["there is no embedded model", "builtin:tiny_ja_math/ja"]),
+        (["model=builtin:tiny_ja_math/ja", "split=tset"], ["split must be one of search, validation, test, got 'tset'"]),
+        (["model=builtin:tiny_ja_math/ja", "task=question_answer"], ["no test examples", "task.files.test=FILE"]),
+        (["modl=x"], ["did you mean 'model'?"]),
+        (["task=tiny_math"], ["did you mean 'tiny_ja_math'?"]),
+    ],
+)
+def test_evaluate_refuses_in_one_sentence(command, words, parts):
+    refused(command(*words, verb="evaluate"), *parts)
+
+
+def test_ask_prints_the_answers_of_the_sources_and_the_merge(finished, capsys):
+    assert ask.main([str(finished), "りんごが3個あります。2個買うと何個ですか？"]) == 0
+
+    out = capsys.readouterr().out
+    assert re.findall(r"^(\w+)\n    \S", out, flags=re.MULTILINE) == ["ja", "math_a", "math_b", "evolved"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "give a run folder and a question"),
+        (["a", "b", "c"], "give a run folder and a question"),
+        (["/nowhere", "いくつ？"], "'/nowhere' holds no run"),
+        (["/nowhere", "  "], "the question is empty"),
+    ],
+)
+def test_ask_refuses_in_one_sentence(arguments, part, capsys):
+    assert ask.main(arguments) == 2
+
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert part in sentence
+
+
+def test_report_writes_the_same_report_again(finished, capsys, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    first = json.loads((copy / "summary.json").read_text())
+    for file in ("summary.json", "report.html"):
+        (copy / file).unlink()
+
+    assert report.main([str(copy)]) == 0
+
+    again = json.loads((copy / "summary.json").read_text())
+    assert again | {"seconds": 0} == first | {"seconds": 0}  # of the run; the first report was written before its end
+    assert "<html" in (copy / "report.html").read_text(encoding="utf-8")
+    assert str(copy / "report.html") in capsys.readouterr().out
+    assert report.main([str(tmp_path / "nowhere")]) == 2
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_the_exported_model_loads_anywhere(finished):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(finished / "model")
+    tokenizer = AutoTokenizer.from_pretrained(finished / "model")
+
+    ids = tokenizer("Q: 1たす1は？\nA: ", return_tensors="pt").input_ids
+    assert torch.isfinite(model(ids).logits).all()
+    assert Path(finished / "model" / "generation_config.json").is_file()

@@ -1,0 +1,211 @@
+"""Every yaml of ``conf/`` against the program."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from evo_merge import run
+from evo_merge.__main__ import PARTS
+from evo_merge.command_line import CONF
+from evo_merge.config import check, run_settings
+from evo_merge.errors import ConfigError
+from evo_merge.evaluate import PARTS as EVALUATE_PARTS
+
+NEEDED = {  # what has no default, because only the user knows it
+    "models=custom": ["models.sources=[a]"],
+    "models=smollm2_ja_math": ["models.adapters=a"],
+    "task=smollm2_ja_math": ["models.adapters=a"],
+    "task=question_answer": ["models=tiny_ja_math"],
+    "merge=slerp": ["models.use=[ja,math_a]"],
+}
+CHOICES = sorted(f"{group}={file.stem}" for group in PARTS for file in (CONF / group).glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+YAMLS = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
+
+
+def composed(*words, name="config"):
+    needed = [word for choice in words for word in NEEDED.get(choice, [])]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=[*words, *needed])
+
+
+def keys(node, path):
+    """Every (path of a part, its keyword) of a composed config."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield from ((path, key) for key in node if not key.startswith("_"))
+        for key, child in node.items():
+            yield from keys(child, f"{path}.{key}")
+
+
+def test_conf_has_the_groups_that_the_program_composes():
+    assert {file.parent.name for file in CONF.glob("*/*.yaml")} == {*PARTS, "experiment"}
+    assert len(CHOICES) >= 6 + 2 + 5 + 4 + 1 + 3 + 2
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_fits(choice):
+    config = composed(choice)
+
+    check(config, PARTS)
+    run_settings(config)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_fits(name):
+    config = composed(f"experiment={name}")
+
+    check(config, PARTS)
+    run_settings(config)
+
+
+def test_the_configs_of_the_other_commands_compose_and_fit():
+    check(composed(name="evaluate"), EVALUATE_PARTS)
+    assert set(composed(name="build")) == {"recipe", "out", "allow_code"}
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith(("merge=", "optimizer="))])
+def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
+    config = composed(choice)
+
+    parts = run.compose_parts(config, run_settings(config))
+
+    dim = len(parts.space.genes)
+    assert dim == {"merge=slerp": 1, "merge=linear": 3, "merge=task_arithmetic": 3}.get(choice, 6)
+    genomes = parts.optimizer.ask()
+    assert genomes.shape[1] == dim
+    assert parts.space.decode(genomes[0]).method == choice.removeprefix("merge=") or choice.startswith("optimizer=")
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "tracker=none"])
+def test_a_misspelt_key_is_named_with_its_neighbour(choice):
+    part = choice.split("=")[0]
+    plain = composed(choice)
+    # A reference to a key, base: ${models.base}, cannot be followed once the key is misspelt.
+    known = list(keys(OmegaConf.to_container(plain[part], resolve=True), part))
+    assert known
+
+    for path, key in known:
+        wrong = OmegaConf.create(OmegaConf.to_container(plain, resolve=True))
+        OmegaConf.update(wrong, f"{path}.{key}x", OmegaConf.select(wrong, f"{path}.{key}"))
+        with pytest.raises(ConfigError, match=re.escape(f"{path}.{key}x: ") + rf".*did you mean '{key}'\?"):
+            check(wrong, PARTS)
+
+
+def test_all_problems_are_in_one_report():
+    config = composed("+optimizer.sigma=1", "+merge.method.rescal=none", "generator.batch_size=big", "~optimizer.startup_trial")
+
+    with pytest.raises(ConfigError) as error:
+        check(config, PARTS)
+
+    for part in (
+        "optimizer.sigma: CMAES takes no such key; did you mean 'sigma0'?",
+        "merge.method.rescal: DareTies takes no such key; did you mean 'rescale'?",
+        "generator.batch_size must be a whole number, got 'big'",
+        "optimizer.startup_trial is missing, and CMAES needs it",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("yaml", YAMLS)
+def test_the_first_line_says_what_the_file_is_for(yaml):
+    lines = (CONF / yaml).read_text(encoding="utf-8").splitlines()
+    first = lines[1] if lines[0] == "# @package _global_" else lines[0]
+
+    group, name = Path(yaml).parent.name, Path(yaml).stem
+    if group in ("merge", "optimizer", "models", "task", "experiment"):
+        assert re.match(rf"# python -m evo_merge (\S+ )*{group}={name}\b", first)
+    elif group:  # what device, who answers, who is told: a sentence says more than a command
+        assert re.match(r"# [A-Z].*\.", first)
+    else:
+        verb = "" if name == "config" else f".{name}"
+        assert first.startswith(f"# python -m evo_merge{verb} ")
+
+
+@pytest.mark.parametrize("part", ["merge", "optimizer"])
+def test_the_command_of_a_first_line_is_a_command(part):
+    for file in (CONF / part).glob("*.yaml"):
+        words = file.read_text().splitlines()[0].removeprefix("# python -m evo_merge ").replace("'", "").split()
+        check(composed(*words), PARTS)
+
+
+# Akiba et al. 2024, sections 4.1 and appendix B, and the released evaluation code; ../shared/reference/method-facts.md, section 1.
+PROMPT = """以下に、あるタスクを説明する指示があります。リクエストを適切に完了するための回答を日本語で記述してください。一歩一歩考えましょう。
+
+### 指示:
+{question}
+
+### 応答:"""
+
+
+@pytest.mark.parametrize(
+    ("name", "sources"),
+    [
+        ("evollm_jp_7b", ["augmxnt/shisa-gamma-7b-v1", "WizardLM/WizardMath-7B-V1.1", "GAIR/Abel-7B-002"]),
+        ("evollm_jp_a", ["augmxnt/shisa-gamma-7b-v1", "upaya07/Arithmo2-Mistral-7B", "GAIR/Abel-7B-002"]),
+    ],
+)
+def test_the_published_runs_are_word_for_word(name, sources):
+    config = composed(f"experiment={name}")
+
+    assert config.models.base.model == "mistralai/Mistral-7B-v0.1"
+    assert [source.model for source in config.models.sources] == sources
+    assert config.models.use is None
+    assert config.merge.method == {
+        "_target_": "evo_merge.methods.dare_ties.DareTies",
+        "rescale": "density",
+        "normalize": False,
+    }
+    assert config.merge.granularity == "model"
+    assert set(config.merge.bounds.values()) == {None}  # the methods' own, [0, 1]
+    assert config.optimizer == {
+        "_target_": "evo_merge.optimizers.cmaes.CMAES",
+        "sigma0": 1 / 6,
+        "population_size": None,  # 4 + floor(3 ln 6) = 9
+        "startup_trial": True,
+    }
+    assert config.budget == {"evaluations": 1000, "generations": None, "minutes": None, "patience": None}
+    assert config.selection == "search"
+    task = config.task
+    assert task.hub.search == {
+        "path": "SakanaAI/gsm8k-ja-test_250-1319",
+        "name": None,
+        "split": "test",
+        "revision": None,
+    }
+    assert task.hub.test == {"path": "juletxara/mgsm", "name": "ja", "split": "test", "revision": None}
+    assert set(task.limit.values()) == {None}
+    assert task.prompt == PROMPT
+    assert task.messages is None
+    assert task.stop == ["Instruction:", "Instruction", "Response:", "Response"]
+    assert (task.max_new_tokens, task.answer_parser, task.language, task.language_threshold) == (1024, "release", "ja", 0.5)
+
+
+def test_a_task_names_its_pool_and_the_command_line_wins():
+    assert composed("task=mgsm_ja").models.sources[1].name == "wizard_math"
+    assert composed().models.base == "builtin:tiny_ja_math/base"
+    assert composed("task=mgsm_ja", "models=evollm_jp_a").models.sources[1].name == "arithmo"
+    assert composed("task=mgsm_ja", "models=tiny_ja_math").models.base == "builtin:tiny_ja_math/base"
+
+
+def test_a_task_without_a_pool_asks_for_one():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["task=question_answer"])
+
+    with pytest.raises(ConfigError, match=r"models\.sources is not set; choose a pool with models=<name>"):
+        check(config, PARTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=-1"], "seed must be 0 or above, got -1"),
+        (["selection=best"], "selection must be one of search, validation, got 'best'"),
+    ],
+)
+def test_the_runs_own_numbers_are_checked(words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_settings(composed(*words))
