@@ -29,7 +29,7 @@ class Ended:
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Runs a command in this process, in a working directory of its own: ``command("seed=2")``, ``command(…, verb="build")``."""
+    """Runs a command in this process, in a folder of its own: ``command("seed=2")``, ``command(…, verb="build")``."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object, verb: str = "__main__") -> Ended:

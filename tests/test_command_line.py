@@ -392,6 +392,16 @@ def test_evaluate_scores_a_folder_and_its_recipe_the_same(command, finished, tmp
     assert (tmp_path / "folder").read_text() == (tmp_path / "recipe").read_text()
 
 
+def test_evaluate_scores_all_models_of_a_run_as_the_run_did(command, finished):
+    ended = command(f"run={finished}", "task.limit.test=6", verb="evaluate")
+
+    assert ended.code == 0
+    test = json.loads((finished / "summary.json").read_text())["test"]
+    compared = test["sources"] | test["unoptimised"] | {"evolved": test["best"]}
+    for name, entry in compared.items():
+        assert f"tiny_ja_math test, {name}: {100 * entry['score']:.1f} % [" in ended.out
+
+
 def test_evaluate_judges_saved_completions_as_it_did_the_models(command, finished, tmp_path):
     command("model=builtin:tiny_ja_math/ja", "task.limit.test=20", "out=first.jsonl", verb="evaluate")
     from evo_merge.study import Study, opened
@@ -414,10 +424,11 @@ def test_evaluate_judges_saved_completions_as_it_did_the_models(command, finishe
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["model=DIR or completions=FILE.jsonl"]),
-        (["model=a", "completions=b"], ["model=DIR or completions=FILE.jsonl"]),
+        ([], ["name one of model=DIR", "completions=FILE.jsonl"]),
+        (["model=a", "completions=b"], ["name one of model=DIR", "completions=FILE.jsonl"]),
         (["completions=none.jsonl"], ["completions need out=FILE.jsonl"]),
         (["completions=none.jsonl", "out=x"], ["completions: there is no file 'none.jsonl'"]),
+        (["run=/nowhere"], ["'/nowhere' holds no run"]),
         (["model=/nowhere"], ["there is no model folder '/nowhere'"]),
         (["model=none.yaml"], ["cannot read the recipe 'none.yaml'"]),
         (["model=builtin:tiny_ja_math/jo"], ["there is no embedded model", "builtin:tiny_ja_math/ja"]),

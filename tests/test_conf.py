@@ -132,13 +132,13 @@ def test_the_command_of_a_first_line_is_a_command(part):
         check(composed(*words), PARTS)
 
 
-# Akiba et al. 2024, sections 4.1 and appendix B, and the released evaluation code; ../shared/reference/method-facts.md, section 1.
+# Akiba et al. 2024, section 4.1 and appendix B, and the released evaluation code.
 PROMPT = """以下に、あるタスクを説明する指示があります。リクエストを適切に完了するための回答を日本語で記述してください。一歩一歩考えましょう。
 
 ### 指示:
 {question}
 
-### 応答:"""
+### 応答:"""  # noqa: E501
 
 
 @pytest.mark.parametrize(

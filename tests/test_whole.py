@@ -248,10 +248,8 @@ def test_a_run_without_a_candidate_that_can_be_built_says_so(command):
     ended = command(*SMALL[:-1], "budget.generations=1", "merge.bounds.weight=[1e38, 1e39]")
 
     assert ended.code == 2
-    assert (
-        ended.err
-        == "evo-merge: no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log\n"
-    )
+    assert ended.err.startswith("evo-merge: no candidate could be built and scored")
+    assert ended.err.count("\n") == 1
 
 
 def test_code_from_elsewhere_runs_only_where_it_is_allowed(command, tmp_path, monkeypatch):

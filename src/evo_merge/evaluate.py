@@ -65,7 +65,7 @@ def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
     from evo_merge.recipe import ModelReference, load
 
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml"):
         recipe = load(path)
         return Pool.of_recipe(recipe), {"": recipe}
     pool = Pool(base=None, sources=[{"name": "model", "model": name}])

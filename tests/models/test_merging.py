@@ -209,6 +209,8 @@ def test_one_merger_serves_recipes_of_different_methods(family: Path, make_recip
     ]
     recipes.append(make_recipe("ties", family / "base", {"b": family / "b"}, everywhere(weight=(1.0,), density=(0.5,))))
     recipes.append(make_recipe("linear", None, folders, everywhere(weight=(1.0, 2.0, 3.0))))
+    third = everywhere(weight=(1.0,) * 3, density=(0.3,) * 3)
+    recipes.append(make_recipe("ties", family / "base", folders, third, dtype="bfloat16"))
     pool = Pool(base=str(family / "base"), sources=[str(folder) for folder in folders.values()])
     merger = TensorMerger(pool, CPU)
     for recipe in [*recipes, *reversed(recipes)]:

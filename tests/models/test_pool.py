@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from evo_merge.errors import ConfigError, ModelError
 from evo_merge.models.merging import TensorMerger
@@ -78,6 +79,14 @@ def test_candidates_have_the_dtype_that_the_base_is_stored_in(tmp_path: Path, sa
     n_weights = sum(pool.leader.weights.read(name).numel() for name in pool.leader.weights.shapes)
     assert candidate_bytes(pool) == n_weights * (4 if dtype == "float32" else 2)
     assert weight_bytes(pool) == n_weights * (4 if dtype == "float32" else 2) + n_weights * 4
+
+
+def test_the_dtype_of_most_tensors_counts(tmp_path: Path, save_pico: SavePico) -> None:
+    folder = save_pico(tmp_path / "a", 1, dtype=torch.bfloat16)
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.float() if "norm" in name else tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert Pool(base=None, sources=[str(folder)]).out_dtype == "bfloat16"
 
 
 def test_a_model_without_a_tokenizer_merges_with_a_warning(

@@ -20,11 +20,11 @@ def published(genes: tuple[Gene, ...], seed: int, **changes: object) -> CMAES:
     return CMAES(genes, seed, **settings)  # type: ignore[arg-type]
 
 
-def plain(dim: int, seed: int) -> CMA:
+def plain(dim: int, seed: int, sigma: float = 1 / 6) -> CMA:
     """As Optuna's sampler builds it (Akiba et al. 2024, section 4.1)."""
     return CMA(
         mean=np.full(dim, 0.5),
-        sigma=1 / 6,
+        sigma=sigma,
         bounds=np.tile([0.0, 1.0], (dim, 1)),
         n_max_resampling=10 * dim,
         seed=seed,
@@ -40,9 +40,10 @@ def evaluations_of(genomes: Genomes) -> list[Evaluation]:
     return [Evaluation(("score",), 1, np.array([[fitness_of(row)]]), ("",)) for row in genomes]
 
 
+@pytest.mark.parametrize("sigma", [1 / 6, 2.0])  # with the larger, most samples are drawn again and many clipped
 @pytest.mark.parametrize("dim", [2, 6, 20])
-def test_proposals_are_those_of_the_plain_library(dim: int) -> None:
-    ours, theirs = published(unit(dim), 3), plain(dim, 3)
+def test_proposals_are_those_of_the_plain_library(dim: int, sigma: float) -> None:
+    ours, theirs = published(unit(dim), 3, sigma0=sigma), plain(dim, 3, sigma)
     for _ in range(20):
         genomes = ours.ask()
         expected = np.stack([theirs.ask() for _ in range(theirs.population_size)])

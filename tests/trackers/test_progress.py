@@ -1,9 +1,12 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.trackers.base import Candidate
 from evo_merge.trackers.progress import Progress
 
 
@@ -77,13 +80,15 @@ def test_scores_that_are_not_fractions_are_not_percentages(story, pipe):
 
 def test_a_resumed_search_goes_on_from_what_was_done(story, pipe):
     progress = Progress(pipe)
-    story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0))
+    rows = np.ones((7, 2))
+    before = Candidate(0, 0, np.zeros(2), Evaluation(("score", "correct"), 1, rows, ("x",) * 7), repeated=False)
+    story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0, best=before))
     story.tell(progress, slice(1, 2))
 
     line = pipe.file.getvalue().splitlines()[-1]
     assert "6 of 9 candidates" in line
     assert "1:00:00 spent" in line
-    assert "since resuming" in line
+    assert "best 100.0 %" in line
 
 
 @pytest.mark.parametrize("width", [80, 120])

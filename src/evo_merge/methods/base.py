@@ -26,9 +26,8 @@ class Parameter:
         name: As in recipes and on the command line.
         low: Lower end of the default box.
         high: Upper end of the default box.
-        start: Centre of the un-optimised merge; also what a recipe that leaves it out means, where ``required`` is false.
+        start: Its value in the un-optimised merge.
         per_source: One number a source, or one for all.
-        required: Whether a recipe must state it.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Parameter:
     high: float
     start: float
     per_source: bool = True
-    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from evo_merge.recipe import DTYPES, ModelReference, Recipe, Source, reference_f
 
 log = logging.getLogger(__name__)
 _TIED_COPY = "lm_head.weight"
+_COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
 
 
@@ -37,9 +38,13 @@ class Model:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every tensor to merge, by full name: without the second copy of tied embeddings that some files store."""
+        """Shape of every tensor to merge, by full name.
+
+        Left out are what some files store besides: a second copy of tied embeddings, and tables that are computed anew.
+        """
         copied = _TIED_COPY if getattr(self.config, "tie_word_embeddings", False) else None
-        return {name: shape for name, shape in self.weights.shapes.items() if name != copied}
+        shapes = self.weights.shapes
+        return {name: shape for name, shape in shapes.items() if name != copied and not name.endswith(_COMPUTED)}
 
     @cached_property
     def tokenizer(self) -> Any | None:

@@ -3,7 +3,9 @@
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,13 +148,14 @@ class GgufWeights:
 
         path = self._folder / self._file
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                self._folder,
-                gguf_file=self._file,
-                dtype=torch.float32,
-                quantization_config=GgufConfig(dequantize=True),
-                local_files_only=True,
-            )
+            with redirect_stderr(StringIO()):  # a progress bar for each step, which nobody asked for
+                model = AutoModelForCausalLM.from_pretrained(
+                    self._folder,
+                    gguf_file=self._file,
+                    dtype=torch.float32,
+                    quantization_config=GgufConfig(dequantize=True),
+                    local_files_only=True,
+                )
         except ImportError as error:
             raise ModelError(f"reading '{path}' needs the package 'gguf': pip install gguf") from error
         except (OSError, ValueError, KeyError) as error:
