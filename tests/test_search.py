@@ -189,7 +189,7 @@ def test_failed_candidates_get_the_worst_fitness_and_the_search_goes_on(tmp_path
     optimizer = Scripted([[0.95, 0.5], [0.3, 0.7]], [[0.99, 0.1], [0.91, 0.2]], [[0.1, 0.1], [0.2, 0.2]])
     with opened(Study.create(tmp_path)) as study:
         search(SPACE, optimizer, Recorded(Formula(), study, lambda: False), study, [], Budget(generations=3))
-        ranked = ranked_candidates(study)
+        ranked = ranked_candidates(study, limit=10)
         reasons = [study.evaluation(c.recipe, "search").failure for c in study.candidates()]
 
     assert optimizer.told[0][1] == [-math.inf, 1.0]
@@ -211,7 +211,7 @@ def test_among_equals_the_earlier_is_the_best(tmp_path):
         proposed = [[0.3, 0.6], [0.2, 0.7], [0.3, 0.8], [0.3, 0.6]]  # equally far, up to the last bits
         search(SPACE, Scripted(proposed), Recorded(Ties(), study, lambda: False), study, [], Budget(generations=1))
 
-        assert [c.number for c in ranked_candidates(study)] == [0, 1, 2]  # the fourth repeats the first
+        assert [c.number for c in ranked_candidates(study, limit=10)] == [0, 1, 2]  # the fourth repeats the first
 
 
 class Ties(Formula):
@@ -279,7 +279,7 @@ def test_resumed_at_every_possible_point_equals_unbroken(tmp_path):
     fuse = Fuse(10**9)
     whole = run(tmp_path / "whole", Fused(make(), fuse), budget, Fused(Formula(), fuse), trackers=[Fused(Listener(), fuse)])
     with opened(Study.read(tmp_path / "whole")) as study:
-        best = ranked_candidates(study)[0]
+        best = ranked_candidates(study, limit=10)[0]
     assert fuse.burnt == 2 * (8 + 8 + 2 + 2 + 2)  # evaluations, candidates and generations told, asks, tells
 
     for steps in range(fuse.burnt):
@@ -292,7 +292,7 @@ def test_resumed_at_every_possible_point_equals_unbroken(tmp_path):
 
         assert resumed == whole
         with opened(Study.read(folder)) as study:
-            again = ranked_candidates(study)[0]
+            again = ranked_candidates(study, limit=10)[0]
         assert (again.number, again.genome.tolist()) == (best.number, best.genome.tolist())
         assert len(formula.asked) - len(set(formula.asked)) <= 1  # the one in flight
         heard = [c.number for c in listener.candidates]

@@ -108,7 +108,7 @@ def _run(config: DictConfig, parts: Parts, study: Study, folder: Path) -> None:
     with _tracked(config, study, folder) as trackers, _stop_on_interrupt(folder) as stop:
         evaluator = Recorded(_evaluator(parts), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
-        known = ranked_candidates(study)
+        known = ranked_candidates(study, limit=1)
         begin = SearchStart(
             run_folder=folder,
             config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]  # a config is a mapping
@@ -182,7 +182,7 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
 
 def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> Recipe:
     """The best candidate, kept as an entrant: by search score, or the best ten once more by validation score."""
-    ranked = ranked_candidates(study)
+    ranked = ranked_candidates(study, limit=N_FINALISTS)
     if not ranked:
         raise ConfigError(
             "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
@@ -191,9 +191,8 @@ def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[
     best = ranked[0]
     if parts.settings.selection == "validation":
         _tell(trackers, "scoring the finalists on the validation split")
-        finalists = ranked[:N_FINALISTS]
-        scores = [float(evaluator.evaluate(recipes[c.number], "validation")[0].fitness[0]) for c in finalists]
-        best = finalists[scores.index(max(scores))]
+        scores = [float(evaluator.evaluate(recipes[c.number], "validation")[0].fitness[0]) for c in ranked]
+        best = ranked[scores.index(max(scores))]
     study.set("best_number", str(best.number))
     study.drop_entrant("best")
     study.record_entrant(Entrant("best", "evolved", recipes[best.number]))

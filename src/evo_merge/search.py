@@ -11,7 +11,7 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
-from evo_merge.study import Study
+from evo_merge.study import StoredCandidate, Study
 from evo_merge.tasks.base import Split
 from evo_merge.trackers.base import Candidate, Generation, Tracker
 
@@ -142,18 +142,23 @@ def count_evaluated(study: Study) -> int:
     return len(evaluated - _free(study))
 
 
-def ranked_candidates(study: Study) -> list[Candidate]:
-    """The evaluated candidates, the best search score first, among equals the earlier; without failed and repeated ones."""
-    seen: set[str] = set()
-    ranked = []
+def ranked_candidates(study: Study, limit: int) -> list[Candidate]:
+    """The best evaluated candidates by search score, among equals the earlier first; without failed and repeated ones."""
+    fitness: dict[str, float] = {}
+    first: dict[str, StoredCandidate] = {}
     for stored in study.candidates():
-        evaluation = study.evaluation(stored.recipe, "search")
         key = recipe_hash(stored.recipe)
-        if evaluation is None or evaluation.failure is not None or key in seen:
-            continue
-        seen.add(key)
-        ranked.append(Candidate(stored.number, stored.generation, stored.genome, evaluation, repeated=False))
-    return sorted(ranked, key=lambda candidate: -float(candidate.evaluation.fitness[0]))
+        evaluation = None if key in first else study.evaluation(stored.recipe, "search")
+        if evaluation is not None and evaluation.failure is None:
+            fitness[key], first[key] = float(evaluation.fitness[0]), stored  # not kept: its completions may be many
+    best = sorted(first, key=lambda key: -fitness[key])[:limit]
+    return [_told(first[key], study) for key in best]
+
+
+def _told(stored: StoredCandidate, study: Study) -> Candidate:
+    evaluation = study.evaluation(stored.recipe, "search")
+    assert evaluation is not None, "only evaluated candidates are ranked"
+    return Candidate(stored.number, stored.generation, stored.genome, evaluation, repeated=False)
 
 
 def _free(study: Study) -> set[str]:

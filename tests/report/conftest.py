@@ -22,9 +22,7 @@ HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x.png> \x00\x
 N_SEARCH, N_TEST = 40, 60
 
 
-def recipe_of(
-    weights: Sequence[float], method: str = "dare_ties", names: Sequence[str] = SOURCES
-) -> ParameterSpaceRecipe:
+def recipe_of(weights: Sequence[float], method: str = "dare_ties", names: Sequence[str] = SOURCES) -> ParameterSpaceRecipe:
     """A recipe with one rule."""
     return ParameterSpaceRecipe(
         base=ModelReference("builtin:tiny_ja_math/base"),
@@ -101,9 +99,7 @@ def write_run(folder: Path, *, best_rate: float, is_finished: bool, is_graded: b
         return replace(evaluation, scores=scores)
 
     change = graded if is_graded else (lambda evaluation: evaluation)
-    others = [
-        Entrant("source", source, recipe_of([float(i == k) for k in range(3)])) for i, source in enumerate(SOURCES)
-    ]
+    others = [Entrant("source", source, recipe_of([float(i == k) for k in range(3)])) for i, source in enumerate(SOURCES)]
     others += [
         Entrant("unoptimised", "dare_ties at 0.5", recipe_of([0.5] * 3)),
         Entrant("baseline", "linear", recipe_of([1 / 3] * 3, "linear")),
@@ -127,9 +123,7 @@ def write_run(folder: Path, *, best_rate: float, is_finished: bool, is_graded: b
     if is_finished:
         study.record_examples("test", example_set("test", N_TEST))
         fitness = {
-            c.number: e.fitness[0]
-            for c in study.candidates()
-            if (e := study.evaluation(c.recipe, "search")) is not None
+            c.number: e.fitness[0] for c in study.candidates() if (e := study.evaluation(c.recipe, "search")) is not None
         }
         best_number = max(fitness, key=lambda number: fitness[number])
         study.set("best_number", str(best_number))

@@ -28,9 +28,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [
-            f"{tag} {key}={value}" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")
-        ]
+        self.loads += [f"{tag} {key}={value}" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
         assert not [key for key, _ in attrs if key.startswith("on")]
         if tag not in VOID:
             self.open.append(tag)
@@ -109,10 +107,7 @@ def test_the_page_loads_nothing(make_run: MakeRun) -> None:
 
 def test_a_merge_that_gained_nothing_is_not_praised(make_run: MakeRun) -> None:
     said = words(report_of(make_run(best_rate=0.05)))
-    assert (
-        "The evolved merge does not clearly differ from the best source; it is worse than the un-optimised merge"
-        in said
-    )
+    assert "The evolved merge does not clearly differ from the best source; it is worse than the un-optimised merge" in said
     assert "points below the un-optimised merge" in said
 
 

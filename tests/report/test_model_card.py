@@ -64,9 +64,7 @@ def test_the_card_holds_the_recipe_and_every_score(finished: tuple[dict[str, Any
         assert f"| {name} |" in text
 
 
-def test_only_hub_ids_are_base_models(
-    finished: tuple[dict[str, Any], Recipe], tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_only_hub_ids_are_base_models(finished: tuple[dict[str, Any], Recipe], tmp_path: Path, monkeypatch: Any) -> None:
     _, recipe = finished
     assert hub_ids(recipe) == []  # builtin: names
     assert "base_model" not in model_card(finished[0], recipe, name="tiny", licenses={}).split("---")[1]

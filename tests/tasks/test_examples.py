@@ -30,9 +30,7 @@ def write(tmp_path: Path) -> Writer:
 
     def write_lines(*lines: object) -> str:
         file = tmp_path / "rows.jsonl"
-        text = "".join(
-            (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n" for line in lines
-        )
+        text = "".join((line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n" for line in lines)
         file.write_text(text, encoding="utf-8")
         return str(file)
 
@@ -193,9 +191,7 @@ def test_splits_that_share_a_question_are_refused() -> None:
         Example("t2", "another one!", "4"),
     ]
 
-    with pytest.raises(
-        DataError, match=r"2 of the 3 of 'test' are also in 'search' \(the first: 't1' is 's0'\)"
-    ) as caught:
+    with pytest.raises(DataError, match=r"2 of the 3 of 'test' are also in 'search' \(the first: 't1' is 's0'\)") as caught:
         refuse_overlap({"search": search, "test": test})
     assert "task.allow_overlap=true" in str(caught.value)
 
