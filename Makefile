@@ -39,7 +39,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 prove: $(VENV)/installed-smollm2
 	$(BIN)/python -m pytest -m slow -s

@@ -45,6 +45,7 @@ from evo_merge.trackers.base import SearchStart, Tracker
 from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
+_RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
 N_FINALISTS = 10  # re-scored on the validation split where that chooses
 
 
@@ -89,10 +90,13 @@ def start(config: DictConfig, settings: RunSettings, names: dict[str, str], fold
     """Begin a new run in a folder; ``names`` are the chosen merge, optimizer and task."""
     parts = compose_parts(config, settings)
     refuse_shortage(parts.pool, folder)
+    run_id = uuid.uuid4().hex[:8]
+    trackers = _trackers(config, run_id, folder)
     with opened(Study.create(folder)) as study:
         study.set("config", OmegaConf.to_yaml(config, resolve=True))
         study.set("names", json.dumps(names))
-        _run(config, parts, study, folder)
+        study.set(_RUN_ID, run_id)
+        _run(config, parts, study, folder, trackers)
 
 
 def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
@@ -100,12 +104,12 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     with opened(Study.resume(folder)) as study:
         parts = compose_parts(config, settings)
         refuse_shortage(parts.pool, folder)
-        _run(config, parts, study, folder)
+        _run(config, parts, study, folder, _trackers(config, study.get(_RUN_ID) or "", folder))
 
 
-def _run(config: DictConfig, parts: Parts, study: Study, folder: Path) -> None:
+def _run(config: DictConfig, parts: Parts, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
     _describe(study, parts)
-    with _tracked(config, study, folder) as trackers, _stop_on_interrupt(folder) as stop:
+    with _closing(trackers), _stop_on_interrupt(folder) as stop:
         evaluator = Recorded(_evaluator(parts), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
         known = ranked_candidates(study, limit=1)
@@ -143,7 +147,6 @@ def _describe(study: Study, parts: Parts) -> None:
         "selection": parts.settings.selection,
         "seed": str(parts.settings.seed),
         "evo_merge_version": __version__,
-        "wandb_id": study.get("wandb_id") or uuid.uuid4().hex[:8],
         **names,
     }
     for key, value in described.items():
@@ -227,14 +230,17 @@ def _tell(trackers: Sequence[Tracker], text: str) -> None:
         tracker.stage(text)
 
 
+def _trackers(config: DictConfig, run_id: str, folder: Path) -> list[Tracker]:
+    """The progress display, and the tracker of the config where it names one."""
+    named = [instantiate(config.tracker, run_id, folder, _convert_="all")] if "_target_" in config.tracker else []
+    return [Progress(), *named]
+
+
 @contextmanager
-def _tracked(config: DictConfig, study: Study, folder: Path) -> Iterator[list[Tracker]]:
-    """The progress display, and the tracker of the config where it names one; closed whatever happens."""
-    trackers: list[Tracker] = [Progress()]
+def _closing(trackers: Sequence[Tracker]) -> Iterator[None]:
+    """Close the trackers whatever happens."""
     try:
-        if "_target_" in config.tracker:
-            trackers.append(instantiate(config.tracker, study.get("wandb_id"), folder, _convert_="all"))
-        yield trackers
+        yield
     finally:
         for tracker in reversed(trackers):
             tracker.close()

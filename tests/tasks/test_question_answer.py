@@ -144,7 +144,7 @@ def test_the_language_rule_is_part_of_the_score() -> None:
         ("", False),
     ],
 )
-def test_a_text_must_be_the_completion_or_its_last_line(completion: str, correct: bool) -> None:  # noqa: FBT001
+def test_a_text_must_be_the_completion_or_its_last_line(completion: str, correct: bool) -> None:
     verdict = task(answer_kind="text").judge(example("東京"), completion)
 
     assert verdict == Verdict(number=None, correct=correct, language_ok=True, score=float(correct))

@@ -39,8 +39,8 @@ class CMAES:
         if not sigma0 > 0:
             raise ValueError(f"optimizer.sigma0 must be above 0, got {sigma0}")
         size = 4 + math.floor(3 * math.log(dim)) if population_size is None else population_size
-        if size < 2:
-            raise ValueError(f"optimizer.population_size must be at least 2, got {size}")
+        if size < 4:  # its recombination needs two parents
+            raise ValueError(f"optimizer.population_size must be at least 4, got {size}")
         # Infeasible samples are drawn again up to 10 n times, then clipped to the bounds.
         self._cma = CMA(
             mean=self._box.start,
