@@ -27,8 +27,8 @@ FILE_NAME = "study.sqlite"
 _SCHEMA = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE examples (split TEXT, position INTEGER, id TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
-    PRIMARY KEY (split, position)) WITHOUT ROWID;
-CREATE TABLE recipes (hash TEXT PRIMARY KEY, yaml TEXT NOT NULL) WITHOUT ROWID;
+    PRIMARY KEY (split, position));
+CREATE TABLE recipes (hash TEXT PRIMARY KEY, yaml TEXT NOT NULL);
 CREATE TABLE entrants (position INTEGER PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
     recipe TEXT NOT NULL REFERENCES recipes (hash));
 CREATE TABLE candidates (number INTEGER PRIMARY KEY, generation INTEGER NOT NULL, genome TEXT NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCE
     metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, failure TEXT, merge_seconds REAL NOT NULL,
     evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, split));
 CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
-    scores TEXT NOT NULL, PRIMARY KEY (evaluation, position)) WITHOUT ROWID;
+    scores TEXT NOT NULL, PRIMARY KEY (evaluation, position));
 """
 
 

@@ -106,7 +106,7 @@ def sum_over_models(values: Tensor) -> Tensor:
 def divided_by_sum(total: Tensor, weight: Tensor) -> Tensor:
     """A weighted sum ``(*shape)`` divided by the sum of the weights ``(n_models,)``; where that is 0, the sum as it is."""
     share = float(weight.sum())
-    return total if abs(share) < _NO_SHARE else total / share
+    return total if abs(share) < _NO_SHARE else total * (1.0 / share)  # as a GPU divides by a number
 
 
 def options_of(method: MergeMethod) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def drop_and_rescale(task_vectors: Tensor, density: Tensor, noise: Noise, rescal
             kept.append(vector)
             continue
         survivors = torch.where(noise(source) < share, vector, 0.0)
-        kept.append(survivors / share if rescale == "density" and share > 0.0 else survivors)
+        # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
+        kept.append(survivors * (1.0 / share) if rescale == "density" and share > 0.0 else survivors)
     return torch.stack(kept)
 
 

@@ -10,10 +10,6 @@ from evo_merge.models.pool import Pool
 from evo_merge.models.skeleton import empty_model
 from evo_merge.recipe import Recipe
 
-# Weights below which the threads of one operation wait for each other longer than they compute: an embedded model answers no
-# slower with one thread on an idle machine, and ten times faster where another program holds one of two cores.
-_SMALL = 5_000_000
-
 
 class Assembler:
     """A model on the device whose weights become those of one recipe after another.
@@ -28,17 +24,20 @@ class Assembler:
     """
 
     def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = ()) -> None:
-        self.model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype)).to(device)
+        self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
+        with device:
+            self.model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
         self.model.generation_config = pool.generation_config
-        self._merger = TensorMerger(pool, device, allowed_code)
         self._parameters = dict(self.model.named_parameters())  # tied ones once
-        if device.type == "cpu" and sum(parameter.numel() for parameter in self._parameters.values()) < _SMALL:
-            torch.set_num_threads(1)
         if lacking := [name for name in self._parameters if name not in pool.leader.shapes]:
             raise IncompatibleModelsError(
                 f"'{pool.leader.name}' has no tensor '{lacking[0]}', which its architecture needs; its files are incomplete, "
                 "or named in a way that cannot be merged"
             )
+
+    def read_all(self) -> None:
+        """Read every model once, so that a broken one shows now; raises ``ModelError``."""
+        self._merger.read_all()
 
     def assemble(self, recipe: Recipe) -> None:
         """Make the model that of the recipe.

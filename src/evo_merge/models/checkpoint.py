@@ -50,7 +50,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
 
 
 def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple[str, ...]) -> None:
-    merged = TensorMerger(pool, torch.device("cpu"), allowed_code).of(recipe)
+    merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
     shards = _shards(pool, recipe)
     names = [
         "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"

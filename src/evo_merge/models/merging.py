@@ -1,9 +1,10 @@
 """From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from evo_merge.models.residency import choose_residency
 from evo_merge.recipe import ModelReference, ParameterRule, Recipe
 
 log = logging.getLogger(__name__)
+_GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
 
 
@@ -38,16 +40,29 @@ class TensorMerger:
     Args:
         pool: The models.
         device: Where the arithmetic runs.
+        allowed_code: Dotted names of methods from elsewhere that may run.
+        residency: Where the models wait between candidates, instead of what the pool says.
     """
 
-    def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = (), residency: str | None = None
+    ) -> None:
+        self.device = device
+        self._pool = pool
         self._weights = {model.reference: model.weights for model in pool.models}
         self._names = {model.reference: model.name for model in pool.models}
-        self._device = device
         self._allowed_code = allowed_code
-        self._residency = choose_residency(pool, device)
+        self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
+        self._checked: set[tuple[ModelReference, str]] = set()
         self._states: dict[tuple[object, ...], Any] = {}
+        log.info("between candidates the models wait on: %s", self._residency)
+
+    def read_all(self) -> None:
+        """Read every tensor once, so that a broken one shows before hours are spent; raises ``ModelError``."""
+        for model in self._pool.models:
+            for name in model.shapes:
+                self.read(model.reference, name)
 
     def of(self, recipe: Recipe) -> "MergedTensors":
         """The merged tensors of a recipe over this pool's models; raises ``RecipeError`` where it does not fit."""
@@ -58,31 +73,29 @@ class TensorMerger:
         return MergedTensors(self, recipe, method)
 
     def read(self, reference: ModelReference, name: str) -> Tensor:
-        """A model's tensor, from where it waits; raises ``ModelError`` where it is not finite."""
-        if (reference, name) in self._resident:
-            return self._resident[reference, name]
+        """A model's tensor, where it waits; raises ``ModelError`` where it is not finite."""
+        key = (reference, name)
+        if key in self._resident:
+            return self._resident[key]
         tensor = self._weights[reference].read(name)
-        if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
-            raise ModelError(
-                f"'{self._names[reference]}' ({reference}) has a NaN or an infinity in '{name}'; it cannot be merged"
-            )
-        tensor = tensor.to(self._device)
+        if key not in self._checked:
+            if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+                raise ModelError(
+                    f"'{self._names[reference]}' ({reference}) has a NaN or an infinity in '{name}'; it cannot be merged"
+                )
+            self._checked.add(key)
+        if self._residency == "device":
+            tensor = tensor.to(self.device)
         if self._residency != "disk":
-            kept = tensor if self._residency == "device" else tensor.cpu()
-            self._resident[reference, name] = kept
+            self._resident[key] = tensor
         return tensor
 
-    def state(self, method: MergeMethod, recipe: Recipe, name: str, tensors: AlignedTensors) -> Any:
+    def state(self, method: MergeMethod, recipe: Recipe, name: str, tensors: Callable[[], AlignedTensors]) -> Any:
         """What the method finds about a whole tensor once a run."""
         key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
         if key not in self._states:
-            self._states[key] = method.prepare(tensors)
+            self._states[key] = method.prepare(tensors())
         return self._states[key]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the arithmetic runs."""
-        return self._device
 
 
 @dataclass(frozen=True)
@@ -100,46 +113,42 @@ class MergedTensors:
             UnusableCandidateError: It is not finite.
         """
         recipe, merger = self.recipe, self.merger
-        sources = [merger.read(source.reference, name) for source in recipe.sources]
+        sources = [merger.read(source.reference, name).to(merger.device) for source in recipe.sources]
         if not sources[0].is_floating_point():
             return sources[0]
-        base = None if recipe.base is None or not self.method.needs_base else merger.read(recipe.base, name)
-        merged = self._merge(name, sources, base, self._parameters(name)).to(getattr(torch, recipe.out_dtype))
+        base = merger.read(recipe.base, name).to(merger.device) if recipe.base is not None and self.method.needs_base else None
+        merged = self._merge(name, sources, base, self._parameters(name))
         if not torch.isfinite(merged.sum(dtype=torch.float32)):
             raise UnusableCandidateError(f"weights are not finite: '{name}'")
         return merged
 
     def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, parameters: Mapping[str, Tensor]) -> Tensor:
-        shape, n = sources[0].shape, sources[0].numel()
+        shape, n, device = sources[0].shape, sources[0].numel(), self.merger.device
         noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
-        size = _CHUNK if self.method.elementwise else max(n, 1)
-        # Asked for outside the loop: an elementwise method's state must not depend on the chunks.
-        state = (
-            None
-            if self.method.elementwise
-            else self.merger.state(self.method, self.recipe, name, self._aligned(sources, base, 0, n, shape))
-        )
-        pieces = []
+        merged = torch.empty(n, dtype=getattr(torch, self.recipe.out_dtype), device=device)
+        chunked = self.method.elementwise
+        size = (_CHUNK if device.type == "cpu" else _GPU_CHUNK) if chunked else max(n, 1)
+        # An elementwise method must not depend on the chunks, so it has no state.
+        whole = partial(self._aligned, sources, base, 0, n, shape)
+        state = None if chunked else self.merger.state(self.method, self.recipe, name, whole)
         for start in range(0, n, size):
             stop = min(start + size, n)
-            piece_shape = (stop - start,) if self.method.elementwise else shape
+            piece_shape = (stop - start,) if chunked else tuple(shape)
+
+            def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = piece_shape) -> Tensor:
+                return noises[source](start, stop - start, device).reshape(shape)
+
             tensors = self._aligned(sources, base, start, stop, piece_shape)
-
-            def noise(
-                source: int, start: int = start, stop: int = stop, piece_shape: tuple[int, ...] = tuple(piece_shape)
-            ) -> Tensor:
-                return noises[source](start, stop - start, self.merger.device).reshape(piece_shape)
-
-            pieces.append(self.method.merge(tensors, state, noise, **parameters).flatten())
-        return torch.cat(pieces).reshape(shape) if pieces else sources[0].clone()
+            merged[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
+        return merged.reshape(shape)
 
     def _aligned(
         self, sources: list[Tensor], base: Tensor | None, start: int, stop: int, shape: tuple[int, ...]
     ) -> AlignedTensors:
-        dtype, device = getattr(torch, self.recipe.dtype), self.merger.device
+        dtype = getattr(torch, self.recipe.dtype)
 
         def cut(tensor: Tensor) -> Tensor:
-            return tensor.flatten()[start:stop].to(device=device, dtype=dtype).reshape(shape)
+            return tensor.flatten()[start:stop].to(dtype).reshape(shape)
 
         return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base))
 
