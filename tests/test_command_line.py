@@ -308,12 +308,26 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "word", ["seed=2", "merge=ties", "models.use=[ja]", "plan=true", "selection=validation", "task.limit.test=3", "~seed"]
+    "word", ["seed=2", "merge=ties", "models.use=[ja]", "selection=validation", "task.limit.test=3", "~seed"]
 )
 def test_resume_takes_only_budget_tracker_and_trainer(command, finished, word):
     key = word.lstrip("~").split("=")[0]
 
     refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, tracker and trainer")
+
+
+def test_a_resumed_run_can_be_planned(command, finished):
+    before = (finished / "study.sqlite").read_bytes()
+
+    ended = command(f"resume={finished}", "budget.generations=50", "plan=true")
+
+    assert ended.code == 0
+    assert "50 generations" in ended.out
+    assert (finished / "study.sqlite").read_bytes() == before
+
+
+def test_resume_changes_single_options_of_the_tracker(command, finished):
+    refused(command(f"resume={finished}", "tracker=wandb", "tracker.mode=nowhere"), "mode")
 
 
 def test_resume_of_another_folder_is_refused(command, tmp_path):

@@ -248,3 +248,32 @@ def test_a_reader_cannot_write(tmp_path):
     Study.create(tmp_path).close()
     with opened(Study.read(tmp_path)) as study, pytest.raises(sqlite3.OperationalError, match="readonly"):
         study.set("config", "x")
+
+
+def test_a_commit_that_was_cut_off_is_rolled_back_for_readers(tmp_path):
+    script = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from evo_merge.study import Study
+study = Study.create(Path(sys.argv[1]))
+study.set("kept", "yes")
+study._db.execute("PRAGMA cache_size = 5")  # pages go to the file before the commit
+study._db.execute("BEGIN")
+for i in range(2000):
+    study._db.execute("INSERT INTO recipes VALUES (?, ?)", (str(i), "x" * 1000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert (tmp_path / "study.sqlite-journal").exists()
+
+    with opened(Study.read(tmp_path)) as study:
+        assert study.get("kept") == "yes"
+        assert study.candidates() == []
+
+
+def test_other_weights_than_the_run_began_with_are_refused(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.record_fingerprints({"a": "1", "b": "2"})
+        study.record_fingerprints({"a": "1", "b": "2"})
+        with pytest.raises(StudyError, match="the weights of 'b' changed"):
+            study.record_fingerprints({"a": "1", "b": "3"})

@@ -252,15 +252,18 @@ def test_a_run_without_a_candidate_that_can_be_built_says_so(command):
     assert ended.err.count("\n") == 1
 
 
-def test_code_from_elsewhere_runs_only_where_it_is_allowed(command, tmp_path, monkeypatch):
+def test_a_recipe_runs_code_from_elsewhere_only_where_it_is_allowed(command, tmp_path, monkeypatch):
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(tmp_path)
 
     ended = command(*SMALL, "merge=linear", "merge.method._target_=fragile.Fragile", "hydra.run.dir=run")
+    assert ended.code == 0  # the command line named it
 
-    assert ended.code == 2
-    assert "fragile.Fragile" in ended.err
-    assert "allow_code" in ended.err
+    refused = command("recipe=run/recipe.yaml", "out=built", verb="build")
+    assert refused.code == 2
+    assert "fragile.Fragile" in refused.err
+    assert "allow_code" in refused.err
+    assert command("recipe=run/recipe.yaml", "out=built", "allow_code=[fragile.Fragile]", verb="build").code == 0
 
 
 def test_a_sweep_runs_every_combination(command, tmp_path):

@@ -54,10 +54,10 @@ def _job(config: DictConfig) -> None:
     settings = run_settings(config)
     from evo_merge import run
 
-    if config.resume is not None:
+    if settings.plan:
+        print(run.plan(config, settings, folder))  # noqa: T201
+    elif config.resume is not None:
         run.resume(config, settings, folder)
-    elif settings.plan:
-        _print_plan(config, settings, folder)
     else:
         if context.mode is RunMode.MULTIRUN and "group" in config.tracker and config.tracker.group is None:
             config.tracker.group = Path(context.sweep.dir).name  # so that the runs of a sweep are compared
@@ -70,7 +70,7 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
     from evo_merge.study import Study
 
     keys = [override.lstrip("+~").split("=")[0] for override in overrides]
-    if fixed := [key for key in keys if key != "resume" and not key.startswith(_MAY_CHANGE)]:
+    if fixed := [key for key in keys if key not in ("resume", "plan") and not key.startswith(_MAY_CHANGE)]:
         raise ConfigError(f"resume takes '{fixed[0]}' from the run; only budget.*, tracker and trainer may be changed")
     study = Study.read(Path(config.resume).expanduser())
     stored = OmegaConf.create(study.get("config") or "")
@@ -78,24 +78,10 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
     if not isinstance(stored, DictConfig) or not stored:
         raise ConfigError(f"resume: '{config.resume}' ended before it began; start it again")
     OmegaConf.set_struct(stored, False)  # noqa: FBT003  OmegaConf's own signature
-    for part in ("tracker", "trainer"):
-        if any(key.split(".")[0] == part for key in keys):
-            stored[part] = config[part]
-    for key in keys:
-        if key.startswith("budget."):
-            OmegaConf.update(stored, key, OmegaConf.select(config, key))
-    stored.resume = config.resume
+    # A whole part first, then the single keys in it.
+    for key in sorted(keys, key=lambda key: "." in key):
+        OmegaConf.update(stored, key, OmegaConf.select(config, key), merge=False)
     return stored
-
-
-def _print_plan(config: DictConfig, settings: object, folder: Path) -> None:
-    from evo_merge import run
-    from evo_merge.config import RunSettings
-    from evo_merge.plan import describe_plan
-
-    assert isinstance(settings, RunSettings)
-    parts = run.compose_parts(config, settings)
-    print(describe_plan(parts.space.genes, parts.pool, parts.task, parts.budget, config.generator.batch_size, folder))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -36,18 +36,16 @@ def _ask(arguments: list[str]) -> None:
 def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple[str, str]]:
     from hydra.utils import instantiate
 
-    from evo_merge.evaluation.evaluator import Evaluator
-    from evo_merge.models.assemble import Assembler
     from evo_merge.models.pool import Pool
-    from evo_merge.run import new_trainer
+    from evo_merge.run import few_threads, new_evaluator, new_trainer
 
     task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
     pool: Pool = instantiate(config.models, _convert_="all")
-    trainer = new_trainer(config)
-    assembler = Assembler(pool, trainer.strategy.root_device, tuple(config.allow_code))
     generator = instantiate(config.generator, _convert_="all")
-    evaluator = Evaluator(assembler, pool.tokenizer, task, generator, trainer, ["test"])
-    return [(e.name, "".join(evaluator.evaluate(e.recipe, "test").completions)) for e in asked]
+    allowed = (*config.allow_code, *(entrant.recipe.method for entrant in asked))  # the run had allowed them
+    with few_threads(pool):
+        evaluator = new_evaluator(pool, task, generator, new_trainer(config), ["test"], allowed)
+        return [(e.name, "".join(evaluator.evaluate(e.recipe, "test").completions)) for e in asked]
 
 
 class _OneQuestion:

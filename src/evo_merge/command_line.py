@@ -35,7 +35,7 @@ _MENDABLE = (EvoMergeError, HydraException, OmegaConfBaseException)
 def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
     """Compose a config from the command line, run a job with it, and return the exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us instead of being printed
-    # Reading it is what Hydra's --config-dir needs; the tokenizers' own threads would warn at every fork.
+    # The tokenizers' own threads would warn at every fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     failures: list[Exception] = []
 

@@ -43,6 +43,8 @@ def _job(config: DictConfig) -> None:
     check(config, PARTS)
     task = instantiate(config.task, _convert_="all")
     if config.completions is not None:
+        if not hasattr(task, "saved_completions"):
+            raise ConfigError(f"task '{task.name}' cannot read saved completions; score a model with model=DIR")
         scored = {"": _judge_saved(task, config.completions)}
     else:
         pool, recipes = _of_run(config.run) if config.run is not None else _of_model(str(config.model))
@@ -91,29 +93,28 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     """Let each model answer the split; the verdicts by model."""
     from hydra.utils import instantiate
 
-    from evo_merge.evaluation.evaluator import Evaluator
-    from evo_merge.models.assemble import Assembler
-    from evo_merge.run import new_trainer
+    from evo_merge.run import few_threads, new_evaluator, new_trainer
 
     examples = task.examples(config.split)
     if not examples:
         raise DataError(f"task '{task.name}' has no {config.split} examples; name a file: task.files.{config.split}=FILE")
-    trainer = new_trainer(config)
-    assembler = Assembler(pool, trainer.strategy.root_device, tuple(config.allow_code))
     generator = instantiate(config.generator, _convert_="all")
-    evaluator = Evaluator(assembler, pool.tokenizer, task, generator, trainer, [config.split])
     scored = {}
-    for name, recipe in recipes.items():
-        evaluation = evaluator.evaluate(recipe, config.split)
-        if evaluation.failure is not None:
-            raise ConfigError(f"'{name or config.model}' cannot be scored: {evaluation.failure}")
-        label = {"model": name} if name else {}
-        answers = zip(examples, evaluation.completions, strict=True)
-        scored[name] = [{**label, "id": e.id, "completion": text, **_verdict(task, e, text)} for e, text in answers]
+    with few_threads(pool):
+        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], config.allow_code)
+        for name, recipe in recipes.items():
+            evaluation = evaluator.evaluate(recipe, config.split)
+            if evaluation.failure is not None:
+                raise ConfigError(f"'{name or config.model}' cannot be scored: {evaluation.failure}")
+            label = {"model": name} if name else {}
+            answers = zip(examples, evaluation.completions, strict=True)
+            scored[name] = [{**label, "id": e.id, "completion": text, **_verdict(task, e, text)} for e, text in answers]
     return scored
 
 
 def _verdict(task: Any, example: Any, completion: str) -> dict[str, Any]:
+    if not hasattr(task, "judge"):  # a task of the user's own
+        return dict(zip(task.metrics, task.score(example, completion), strict=True))
     verdict = task.judge(example, completion)
     number = verdict.number if verdict.number is None or math.isfinite(verdict.number) else None  # JSON has no infinity
     return {"number": number, "correct": verdict.correct, "language_ok": verdict.language_ok, "score": verdict.score}
@@ -133,13 +134,13 @@ def _print_score(rows: list[dict[str, Any]], what: str) -> None:
 
     from evo_merge.report.statistics import interval
 
-    scores = np.asarray([row["score"] for row in rows], dtype=np.float64)
+    measured = [key for key, value in rows[0].items() if isinstance(value, bool | float | int) and key != "number"]
+    first = "score" if "score" in measured else measured[0]
+    scores = np.asarray([row[first] for row in rows], dtype=np.float64)
     bounds = interval(scores)
-    correct, spoken = (100 * sum(row[key] for row in rows) / len(rows) for key in ("correct", "language_ok"))
-    print(  # noqa: T201
-        f"{what}: {100 * scores.mean():.1f} % [{100 * bounds.low:.1f}, {100 * bounds.high:.1f}] of {len(rows)}"
-        f" (right number {correct:.1f} %, right language {spoken:.1f} %)"
-    )
+    others = ", ".join(f"{key} {100 * np.mean([row[key] for row in rows]):.1f} %" for key in measured if key != first)
+    interval_text = f"[{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
+    print(f"{what}: {100 * scores.mean():.1f} % {interval_text} of {len(rows)}" + (f" ({others})" if others else ""))  # noqa: T201
 
 
 if __name__ == "__main__":

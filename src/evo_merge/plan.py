@@ -3,58 +3,90 @@
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.models.pool import Pool
-from evo_merge.models.residency import candidate_bytes, choose_residency, free_bytes, weight_bytes
+from evo_merge.models.residency import cache_bytes, candidate_bytes, choose_residency, free_bytes, weight_bytes
 from evo_merge.search import Budget
 from evo_merge.tasks.base import Task
 
 _SHOWN = 12  # genes
 
 
-def refuse_shortage(pool: Pool, folder: Path) -> None:
-    """Refuse a run whose candidate does not fit into memory or whose checkpoint does not fit on the disk.
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run takes of the machine, in bytes.
+
+    Attributes:
+        device: Where candidates are built and asked.
+        models: Base and sources as they are read.
+        candidate: One merged model, in memory and on disk.
+        caches: The key-value cache of one batch whose answers all run to their limit.
+        residency: Where the models wait between candidates.
+    """
+
+    device: torch.device
+    models: int
+    candidate: int
+    caches: int
+    residency: str
+
+
+def needs_of(pool: Pool, task: Task, batch_size: int, device: torch.device) -> Needs:
+    """Find out from headers, configs and the task's prompts what a run takes."""
+    # A prompt has at most about as many tokens as characters.
+    longest = max((len(str(task.prompt(example))) for example in task.examples("search")), default=0)
+    tokens = min(longest + task.decoding.max_new_tokens, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
+    rows = min(batch_size, max(len(task.examples("search")), len(task.examples("test"))))
+    caches = cache_bytes(pool, rows, tokens)
+    return Needs(device, weight_bytes(pool), candidate_bytes(pool), caches, choose_residency(pool, device))
+
+
+def refuse_shortage(needs: Needs, folder: Path) -> None:
+    """Refuse a run whose candidate and caches do not fit into memory, or whose checkpoint does not fit on the disk.
 
     Raises:
         ConfigError: With what is needed and what is free.
     """
-    needed, free = candidate_bytes(pool), free_bytes(torch.device("cpu"))
-    if needed > free:
+    free = free_bytes(needs.device)
+    if needs.candidate + needs.caches > free:
         raise ConfigError(
-            f"one candidate takes {_gigabytes(needed)} of memory and {_gigabytes(free)} are free; choose "
-            "models.out_dtype=bfloat16, or a machine with more memory"
+            f"one candidate takes {_gigabytes(needs.candidate)} of memory and the caches of its answers up to "
+            f"{_gigabytes(needs.caches)}, and {_gigabytes(free)} are free on {needs.device.type}; lower "
+            "generator.batch_size, choose models.out_dtype=bfloat16, or a machine with more memory"
         )
     free = shutil.disk_usage(_existing(folder)).free
-    if needed > free:
+    if needs.candidate > free:
         raise ConfigError(
-            f"the merged model takes {_gigabytes(needed)} on disk and {_gigabytes(free)} are free where '{folder}' lies"
+            f"the merged model takes {_gigabytes(needs.candidate)} on disk and {_gigabytes(free)} are free for '{folder}'"
         )
 
 
-def describe_plan(genes: Sequence[Gene], pool: Pool, task: Task, budget: Budget, batch_size: int, folder: Path) -> str:
+def describe_plan(
+    genes: Sequence[Gene], pool: Pool, task: Task, budget: Budget, batch_size: int, needs: Needs, folder: Path
+) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
     n_search, n_test = len(task.examples("search")), len(task.examples("test"))
-    residency = choose_residency(pool, device)
-    per_candidate = _merge_seconds(pool) + _answer_seconds(pool, task, n_search, batch_size)
-    per_test = _merge_seconds(pool) + _answer_seconds(pool, task, n_test, batch_size)
+    speed = _Speed.measured(needs.device, pool.out_dtype)
+    merging = (needs.models + needs.candidate) / speed.bytes_a_second
+    per_candidate = merging + _answer_seconds(pool, task, n_search, batch_size, needs, speed)
+    per_test = merging + _answer_seconds(pool, task, n_test, batch_size, needs, speed)
     n_models = len(pool.sources) + 5  # with the un-tuned merges and the best
-    candidates = (
-        "no limit by number" if budget.evaluations is None else f"at least {budget.evaluations} (a generation is never cut)"
-    )
+    limits = [f"{value} {name}" for name, value in asdict(budget).items() if value is not None]
+    candidates = f"until {' or '.join(limits)} (a generation is never cut)"
     total = None if budget.evaluations is None else (budget.evaluations + n_models) * per_candidate + n_models * per_test
     names = ", ".join(gene.name for gene in genes[:_SHOWN]) + (
         f" and {len(genes) - _SHOWN} more" if len(genes) > _SHOWN else ""
     )
-    size, disk = candidate_bytes(pool), shutil.disk_usage(_existing(folder)).free
+    disk = shutil.disk_usage(_existing(folder)).free
     licences = ", ".join(f"{model.name}: {model.licence or 'unknown'}" for model in pool.models)
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
@@ -63,47 +95,47 @@ def describe_plan(genes: Sequence[Gene], pool: Pool, task: Task, budget: Budget,
         f"licences    {licences}",
         f"genes       {len(genes)}: {names}",
         f"candidates  {candidates}",
-        f"memory      models {_gigabytes(weight_bytes(pool))} (they wait on: {residency}), one candidate {_gigabytes(size)} in "
-        f"{pool.out_dtype}, {_gigabytes(free_bytes(device))} free on {device.type}; besides, caches of {batch_size} answers",
-        f"disk        {_gigabytes(size)} for the merged model, {_gigabytes(disk)} free",
+        f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), one candidate "
+        f"{_gigabytes(needs.candidate)} in {pool.out_dtype}, caches of {batch_size} answers at a time up to "
+        f"{_gigabytes(needs.caches)}; {_gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
+        f"disk        {_gigabytes(needs.candidate)} for the merged model, {_gigabytes(disk)} free",
         f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
         + ("" if total is None else f"; at most {_clock(total)} for the run"),
     ]
     return "\n".join(lines)
 
 
-def _merge_seconds(pool: Pool) -> float:
-    return (weight_bytes(pool) + candidate_bytes(pool)) / _bytes_per_second()
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """What the device does in a second, measured for a moment."""
+
+    bytes_a_second: float
+    operations_a_second: float
+
+    @classmethod
+    def measured(cls, device: torch.device, dtype: str) -> "_Speed":
+        source = torch.ones(32_000_000, dtype=torch.float32, device=device)
+        target = torch.empty_like(source)
+        matrix = torch.ones((1024, 1024), dtype=getattr(torch, dtype), device=device)
+        copying = _seconds(lambda: target.copy_(source))
+        multiplying = _seconds(lambda: matrix @ matrix)
+        return cls(2 * source.numel() * source.itemsize / copying, 2 * 1024**3 / multiplying)
 
 
-def _answer_seconds(pool: Pool, task: Task, n_problems: int, batch_size: int) -> float:
+def _seconds(action: Callable[[], Tensor]) -> float:
+    float(action().flatten()[0])  # warms up; reading a number waits for the device
+    started = time.perf_counter()
+    float(action().flatten()[0])
+    return time.perf_counter() - started
+
+
+def _answer_seconds(pool: Pool, task: Task, n_problems: int, batch_size: int, needs: Needs, speed: _Speed) -> float:
     """Every step of a batch reads all weights once and computes two operations a weight and row, whichever takes longer."""
     n_weights = sum(prod(shape) for shape in pool.leader.shapes.values())
-    batches = math.ceil(n_problems / batch_size)
-    rows = min(batch_size, n_problems)
-    step = max(candidate_bytes(pool) / _bytes_per_second(), 2 * n_weights * rows / _operations_per_second(pool.out_dtype))
-    layers = getattr(pool.leader.config, "num_hidden_layers", 1)
-    overhead = layers * 3e-4  # of calling the modules of one layer from Python
+    batches, rows = math.ceil(n_problems / batch_size), min(batch_size, n_problems)
+    step = max(needs.candidate / speed.bytes_a_second, 2 * n_weights * rows / speed.operations_a_second)
+    overhead = getattr(pool.leader.config, "num_hidden_layers", 1) * 3e-4  # of calling one layer's modules from Python
     return batches * task.decoding.max_new_tokens * (step + overhead)
-
-
-def _bytes_per_second() -> float:
-    source = torch.empty(32_000_000, dtype=torch.float32)
-    target = torch.empty_like(source)
-    target.copy_(source)
-    started = time.perf_counter()
-    target.copy_(source)
-    return 2 * source.numel() * 4 / (time.perf_counter() - started)
-
-
-def _operations_per_second(dtype: str) -> float:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    n = 1024
-    a = torch.ones((n, n), dtype=getattr(torch, dtype), device=device)
-    float((a @ a).sum())
-    started = time.perf_counter()
-    float((a @ a).sum())
-    return 2 * n**3 / (time.perf_counter() - started)
 
 
 def _existing(folder: Path) -> Path:

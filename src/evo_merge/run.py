@@ -14,10 +14,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,9 +34,10 @@ from evo_merge.evaluation.generator import Generator
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
+from evo_merge.models.merging import check_recipe
 from evo_merge.models.pool import Pool
 from evo_merge.optimizers.base import Optimizer
-from evo_merge.plan import refuse_shortage
+from evo_merge.plan import Needs, describe_plan, needs_of, refuse_shortage
 from evo_merge.recipe import Recipe, to_yaml
 from evo_merge.report.model_card import model_card
 from evo_merge.report.write import replace_text, write_report
@@ -46,6 +51,7 @@ from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
 _RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
+_SMALL = 5_000_000  # weights
 N_FINALISTS = 10  # re-scored on the validation split where that chooses
 
 
@@ -62,6 +68,21 @@ class Parts:
     optimizer: Optimizer
     generator: Generator
     trainer: Any
+
+    @property
+    def allowed_code(self) -> tuple[str, ...]:
+        """Dotted names of methods from elsewhere that may run: those that the user allowed, and the config's own."""
+        return (*self.settings.allow_code, self.start.method)
+
+    @property
+    def start(self) -> Recipe:
+        """The un-optimised merge: every gene at its start."""
+        return self.space.decode(np.asarray([gene.start for gene in self.space.genes], dtype=np.float64))
+
+    @property
+    def needs(self) -> Needs:
+        """What the run takes of the machine."""
+        return needs_of(self.pool, self.task, self.generator.batch_size, self.trainer.strategy.root_device)
 
 
 def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
@@ -83,13 +104,23 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
     optimizer: Optimizer = instantiate(config.optimizer, space.genes, child_seed(settings.seed, "optimizer"), _convert_="all")
     generator: Generator = instantiate(config.generator, _convert_="all")
     budget, trainer = Budget(**asdict(settings.budget)), new_trainer(config)
-    return Parts(settings, budget, task, pool, ingredients, space, optimizer, generator, trainer)
+    parts = Parts(settings, budget, task, pool, ingredients, space, optimizer, generator, trainer)
+    check_recipe(parts.start, parts.allowed_code)
+    return parts
+
+
+def plan(config: DictConfig, settings: RunSettings, folder: Path) -> str:
+    """What a run would need, as text; raises ``ConfigError`` where it does not fit this machine."""
+    parts = compose_parts(config, settings)
+    refuse_shortage(parts.needs, folder)
+    batch_size = parts.generator.batch_size
+    return describe_plan(parts.space.genes, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder)
 
 
 def start(config: DictConfig, settings: RunSettings, names: dict[str, str], folder: Path) -> None:
     """Begin a new run in a folder; ``names`` are the chosen merge, optimizer and task."""
     parts = compose_parts(config, settings)
-    refuse_shortage(parts.pool, folder)
+    refuse_shortage(parts.needs, folder)
     run_id = uuid.uuid4().hex[:8]
     trackers = _trackers(config, run_id, folder)
     with opened(Study.create(folder)) as study:
@@ -103,14 +134,17 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     """Continue a run; the config is the stored one with what may be changed."""
     with opened(Study.resume(folder)) as study:
         parts = compose_parts(config, settings)
-        refuse_shortage(parts.pool, folder)
+        refuse_shortage(parts.needs, folder)
         _run(config, parts, study, folder, _trackers(config, study.get(_RUN_ID) or "", folder))
 
 
 def _run(config: DictConfig, parts: Parts, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
     _describe(study, parts)
-    with _closing(trackers), _stop_on_interrupt(folder) as stop:
-        evaluator = Recorded(_evaluator(parts), study, stop.is_set)
+    with few_threads(parts.pool), _closing(trackers), _stop_on_interrupt(folder) as stop:
+        _tell(trackers, "reading the models")
+        splits, allowed = _needed_splits(parts.settings), parts.allowed_code
+        scorer = new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, allowed)
+        evaluator = Recorded(scorer, study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
         known = ranked_candidates(study, limit=1)
         begin = SearchStart(
@@ -151,14 +185,18 @@ def _describe(study: Study, parts: Parts) -> None:
     }
     for key, value in described.items():
         study.set(key, value)
+    study.record_fingerprints({str(model.reference): model.fingerprint for model in parts.pool.models})
     for split in _needed_splits(parts.settings):
         study.record_examples(split, parts.task.examples(split))
 
 
-def _evaluator(parts: Parts) -> Evaluator:
-    assembler = Assembler(parts.pool, parts.trainer.strategy.root_device, tuple(parts.settings.allow_code))
-    splits = _needed_splits(parts.settings)
-    return Evaluator(assembler, parts.pool.tokenizer, parts.task, parts.generator, parts.trainer, splits)
+def new_evaluator(
+    pool: Pool, task: Task, generator: Generator, trainer: Any, splits: Sequence[Split], allowed_code: Sequence[str]
+) -> Evaluator:
+    """What scores recipes over a pool's models; every model has been read once, so none of them is broken."""
+    assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed_code))
+    assembler.read_all()
+    return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits)
 
 
 def new_trainer(config: DictConfig) -> Any:
@@ -166,10 +204,32 @@ def new_trainer(config: DictConfig) -> Any:
     silence_lightning()
     with warnings.catch_warnings(action="ignore"):
         try:
-            return instantiate(config.trainer, _convert_="all")
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise ConfigError(f"trainer: {cause}") from error
+            trainer: Any = instantiate(config.trainer, _convert_="all")
+        except InstantiationException as error:
+            raise ConfigError(f"trainer: {error.__cause__ or error}") from error
+    if trainer.precision != "32-true":
+        raise ConfigError(
+            "trainer.precision must be null: weights keep the dtype of models.out_dtype, so what is scored is what is saved"
+        )
+    if trainer.world_size != 1:
+        raise ConfigError(f"trainer.devices must be 1, got {trainer.world_size}; one candidate runs on one device")
+    return trainer
+
+
+@contextmanager
+def few_threads(pool: Pool) -> Iterator[None]:
+    """One thread for models so small that the threads of an operation wait for each other longer than they compute.
+
+    An embedded model answers no slower with one thread on an idle machine, and ten times faster where another program holds one
+    of two cores.
+    """
+    before = torch.get_num_threads()
+    if sum(prod(shape) for shape in pool.leader.shapes.values()) < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> dict[str, float]:
@@ -196,7 +256,7 @@ def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[
         _tell(trackers, "scoring the finalists on the validation split")
         scores = [float(evaluator.evaluate(recipes[c.number], "validation")[0].fitness[0]) for c in ranked]
         best = ranked[scores.index(max(scores))]
-    study.set("best_number", str(best.number))
+    study.record_choice(best.number)
     study.drop_entrant("best")
     study.record_entrant(Entrant("best", "evolved", recipes[best.number]))
     return recipes[best.number]
@@ -207,7 +267,7 @@ def _write(parts: Parts, study: Study, folder: Path, best: Recipe) -> list[Path]
     reports = write_report(folder, study)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)  # of a resumed run that chose again
-    write_checkpoint(best, parts.pool, model, allowed_code=tuple(parts.settings.allow_code))
+    write_checkpoint(best, parts.pool, model, allowed_code=parts.allowed_code)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     card = model_card(
         summary,

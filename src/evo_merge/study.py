@@ -6,9 +6,10 @@ candidates, and finds their evaluations here. The file is plain SQL and JSON; it
 """
 
 import json
+import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,10 @@ class Study:
     def read(cls, folder: Path) -> "Study":
         """Look at the record of a run, finished or not, without writing to it."""
         _refuse_missing(folder)
-        connection = sqlite3.connect(f"{(folder / FILE_NAME).absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+        # Where a commit was cut off, SQLite has to roll it back before anyone can read, and needs write access for that.
+        mode = "rw" if os.access(folder, os.W_OK) else "ro"
+        connection = sqlite3.connect(f"{(folder / FILE_NAME).absolute().as_uri()}?mode={mode}", uri=True, timeout=60)
+        connection.execute("PRAGMA query_only = ON")
         return cls(_checked(connection, folder), None)
 
     def close(self) -> None:
@@ -128,6 +132,20 @@ class Study:
         """Keep a value under a name."""
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, value))
+
+    def record_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
+        """Keep what tells the models' weights from others; raises ``StudyError`` where a resumed run has other weights."""
+        known = json.loads(self.get("fingerprints") or "null")
+        changed = [name for name, value in fingerprints.items() if known is not None and known.get(name) != value]
+        if changed:
+            raise StudyError(f"the weights of '{changed[0]}' changed since the run began; restore them, or start a new run")
+        self.set("fingerprints", json.dumps(fingerprints))
+
+    def record_choice(self, number: int) -> None:
+        """Keep the number of the chosen candidate, and that the test split was used for it."""
+        choices = json.loads(self.get("choices") or "[]")
+        self.set("choices", json.dumps([*choices, *({number} - set(choices))]))
+        self.set("best_number", str(number))
 
     @property
     def seconds(self) -> float:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evo_merge.errors import ConfigError, ModelError
+from evo_merge.models import tiny
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import candidate_bytes, weight_bytes
@@ -174,3 +175,28 @@ def test_the_licence_is_what_the_card_states(tmp_path: Path, family: Path, card:
     folder = shutil.copytree(family / "a", tmp_path / "a")
     (folder / "README.md").write_text(card)
     assert Pool(base=None, sources=[str(folder)]).sources[0].licence == licence
+
+
+def test_any_models_end_of_sequence_token_ends_an_answer(tmp_path: Path) -> None:
+    family = Path(tiny.__file__).parent / "tiny_ja_math"
+    other = tmp_path / "other"
+    shutil.copytree(family / "ja", other)
+    settings = json.loads((other / "generation_config.json").read_text())
+    (other / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": 7}))
+
+    pool = Pool(base=str(family / "base"), sources=[str(other), str(family / "math_a")])
+    alike = Pool(base=str(family / "base"), sources=[str(family / "ja")])
+
+    assert isinstance(alike.generation_config.eos_token_id, int)
+    assert pool.generation_config.eos_token_id == [alike.generation_config.eos_token_id, 7]
+
+
+def test_the_first_chat_template_is_taken(tmp_path: Path) -> None:
+    family = Path(tiny.__file__).parent / "tiny_ja_math"
+    chat = tmp_path / "chat"
+    shutil.copytree(family / "ja", chat)
+    settings = json.loads((chat / "tokenizer_config.json").read_text())
+    (chat / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "{{ messages }}"}))
+
+    assert Pool(base=str(family / "base"), sources=[str(chat)]).tokenizer.chat_template == "{{ messages }}"
+    assert Pool(base=str(family / "base"), sources=[str(family / "ja")]).tokenizer.chat_template is None

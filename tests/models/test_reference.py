@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evo_merge.errors import ModelError
-from evo_merge.models.reference import ModelFiles, is_hub_id, locate
+from evo_merge.models.reference import ModelFiles, is_hub_id, locate, pinned
 from evo_merge.recipe import ModelReference
 
 
@@ -76,7 +76,8 @@ def test_a_missing_folder_is_named(name: str) -> None:
 def test_without_a_hub_the_error_says_how_to_name_folders(revision: str | None) -> None:
     label = "nobody/nothing" + (f"@{revision}" if revision else "")
     with pytest.raises(
-        ModelError, match=f"the hub cannot be reached for '{label}' .* name local folders instead: models.base="
+        ModelError,
+        match=f"there is no folder '{label}' here, and the hub cannot be reached .* name local folders instead: models.base=",
     ):
         locate(ModelReference("nobody/nothing", revision=revision))
 
@@ -111,3 +112,11 @@ def test_a_folder_of_that_name_comes_before_the_hub(tmp_path: Path, monkeypatch:
     (tmp_path / "org" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert not is_hub_id(ModelReference("org/model"))
+
+
+def test_a_recipe_pins_the_commit_that_a_hub_id_stood_for(tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    files = ModelFiles(tmp_path / "models--org--name" / "snapshots" / commit)
+
+    assert pinned(ModelReference("org/name"), files) == ModelReference("org/name", commit)
+    assert pinned(ModelReference(str(tmp_path)), ModelFiles(tmp_path)) == ModelReference(str(tmp_path))

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from pytorch_lightning import Trainer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evo_merge.errors import UnusableCandidateError
+from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.evaluation.generator import Completions, Generator
 from evo_merge.evaluation.module import AnsweringModule
@@ -73,6 +74,8 @@ class Evaluator:
             batches = self._trainer.predict(self._module, rendered)
         except UnusableCandidateError as error:
             return failed(task.metrics, len(task.objectives), str(error), assembled - started)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError("answering ran out of the device's memory; lower generator.batch_size and start again") from error
         texts = [""] * len(rendered.examples)
         n_tokens = 0
         for batch in batches or []:

@@ -101,10 +101,8 @@ def _write_description(recipe: Recipe, pool: Pool, folder: Path) -> None:
         del config.quantization_config  # the weights are plain now
     config.save_pretrained(folder)
     pool.generation_config.save_pretrained(folder)
-    for model in pool.models:
-        if model.tokenizer is not None:
-            model.tokenizer.save_pretrained(folder)
-            break
+    if any(model.tokenizer is not None for model in pool.models):
+        pool.tokenizer.save_pretrained(folder)
 
 
 def _architecture(pool: Pool) -> str:

@@ -56,7 +56,7 @@ class TensorMerger:
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
         self._checked: set[tuple[ModelReference, str]] = set()
         self._states: dict[tuple[object, ...], Any] = {}
-        log.info("between candidates the models wait on: %s", self._residency)
+        log.debug("between candidates the models wait on: %s", self._residency)
 
     def read_all(self) -> None:
         """Read every tensor once, so that a broken one shows before hours are spent; raises ``ModelError``."""

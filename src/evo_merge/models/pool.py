@@ -1,7 +1,9 @@
 """The models of a run: a base, the sources, and the check that they belong together."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +14,13 @@ import torch
 from evo_merge.errors import ConfigError, ModelError, RecipeError
 from evo_merge.models.compatibility import refuse_incompatible
 from evo_merge.models.description import read_config, read_generation_config, read_licence, read_tokenizer
-from evo_merge.models.reference import ModelFiles, locate
+from evo_merge.models.reference import ModelFiles, locate, pinned
 from evo_merge.models.weights import Weights, open_weights
 from evo_merge.recipe import DTYPES, ModelReference, Recipe, Source, reference_from_record
 
 log = logging.getLogger(__name__)
 _TIED_COPY = "lm_head.weight"
+_SAMPLE = 1 << 20  # bytes
 _COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
 
@@ -60,6 +63,23 @@ class Model:
     def licence(self) -> str | None:
         """What the model card states."""
         return read_licence(self.files.adapter or self.files.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the weights from others without reading all of them: a digest of each file's size, beginning and end."""
+        files = self.files
+        patterns = [(files.folder, files.gguf or "*.safetensors")]
+        if files.adapter is not None:
+            patterns.append((files.adapter, "*.safetensors"))
+        digest = hashlib.sha256()
+        for path in (path for folder, pattern in patterns for path in sorted(folder.glob(pattern))):
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                digest.update(f"{path.name} {size}\n".encode())
+                for start in (0, max(0, size - _SAMPLE)):
+                    file.seek(start)
+                    digest.update(file.read(_SAMPLE))
+        return digest.hexdigest()
 
     @property
     def _plain_files(self) -> ModelFiles:
@@ -138,19 +158,32 @@ class Pool:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base's tokenizer, or the first that there is; raises ``ModelError`` where there is none."""
-        for model in self.models:
-            if model.tokenizer is not None:
-                return model.tokenizer
+        """The base's tokenizer, or the first that there is, with the first chat template that there is.
+
+        Raises:
+            ModelError: No model has a tokenizer.
+        """
+        found = [model.tokenizer for model in self.models if model.tokenizer is not None]
+        if found:
+            tokenizer = copy(found[0])
+            tokenizer.chat_template = next((t.chat_template for t in found if t.chat_template is not None), None)
+            return tokenizer
         raise ModelError("none of the models has a tokenizer, so nothing can be asked of them; add one to the base's folder")
 
     @cached_property
     def generation_config(self) -> Any:
-        """The first generation config that there is, or transformers' own for the architecture."""
+        """The first generation config that there is, or transformers' own for the architecture.
+
+        Any model's end-of-sequence token ends an answer, so that a source that ends in its own way is not cut by length.
+        """
         from transformers import GenerationConfig
 
-        found = next((model.generation_config for model in self.models if model.generation_config is not None), None)
-        return found if found is not None else GenerationConfig.from_model_config(self.leader.config)
+        configs = [model.generation_config for model in self.models if model.generation_config is not None]
+        config = deepcopy(configs[0]) if configs else GenerationConfig.from_model_config(self.leader.config)
+        ends = [_end_tokens(each) for each in (config, *configs, *(model.config for model in self.models))]
+        union = list(dict.fromkeys(token for tokens in ends for token in tokens))
+        config.eos_token_id = union[0] if len(union) == 1 else union or None
+        return config
 
     def _stored_dtype(self) -> str:
         floats = [dtype for dtype in self.leader.weights.dtypes.values() if dtype.is_floating_point]
@@ -159,9 +192,14 @@ class Pool:
         return name if name in DTYPES else "float32"
 
 
+def _end_tokens(config: Any) -> list[int]:
+    ids = getattr(config, "eos_token_id", None)
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
 def _open(name: str, reference: ModelReference, opened: dict[ModelFiles, Weights]) -> Model:
     files = locate(reference)
-    return Model(name, reference, files, open_weights(files, opened))
+    return Model(name, pinned(reference, files), files, open_weights(files, opened))
 
 
 def _named(entry: str | Mapping[str, Any], adapters: str | None) -> Source:

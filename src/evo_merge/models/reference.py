@@ -1,6 +1,7 @@
 """From the name of a model to the files on this machine: folders, hub ids, the embedded family, GGUF files in packages."""
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ PACKAGE = "package:"
 _BUILTIN_FOLDER = Path(__file__).parent / "tiny"
 # Everything but other formats' weights: configs, tokenizers of every kind, the model card, safetensors.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+
+_UNWANTED = ["*/*", "consolidated*"]  # other formats' folders, and a second copy of the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,15 @@ def locate(reference: ModelReference) -> ModelFiles:
     return _from_hub(name, reference.revision)
 
 
+def pinned(reference: ModelReference, files: ModelFiles) -> ModelReference:
+    """The reference with the commit that a hub id stood for when it was located, so that a recipe means it for good."""
+    if reference.base is not None:
+        return ModelReference(adapter=reference.adapter, base=pinned(reference.base, files))
+    # The hub's cache keeps each commit in a folder of its name.
+    is_commit = files.folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", files.folder.name)
+    return ModelReference(reference.model, files.folder.name) if is_hub_id(reference) and is_commit else reference
+
+
 def _builtin(name: str) -> ModelFiles:
     folder = _BUILTIN_FOLDER / name.removeprefix(BUILTIN)
     if not (folder / "config.json").is_file():
@@ -105,7 +117,7 @@ def _from_hub(name: str, revision: str | None) -> ModelFiles:
 
     label = name if revision is None else f"{name}@{revision}"
     try:
-        return ModelFiles(Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED)))
+        return ModelFiles(Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)))
     except RevisionNotFoundError as error:
         raise ModelError(f"the hub's model '{name}' has no revision '{revision}'") from error
     except RepositoryNotFoundError as error:
@@ -116,6 +128,6 @@ def _from_hub(name: str, revision: str | None) -> ModelFiles:
         raise ModelError(f"there is no model folder '{name}', and it is no hub id (those look like org/name)") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"the hub cannot be reached for '{label}' and this machine has no copy; name local folders instead: "
-            "models.base=DIR 'models.sources=[DIR,DIR]'"
+            f"there is no folder '{label}' here, and the hub cannot be reached for a model of that name; "
+            "name local folders instead: models.base=DIR 'models.sources=[DIR,DIR]'"
         ) from error

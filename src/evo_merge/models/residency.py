@@ -25,6 +25,15 @@ def candidate_bytes(pool: Pool) -> int:
     return sum(prod(shape) * int(width) for shape in pool.leader.shapes.values())
 
 
+def cache_bytes(pool: Pool, rows: int, tokens: int) -> int:
+    """Bytes of the key-value cache of so many rows of so many tokens."""
+    config, width = pool.leader.config, getattr(torch, pool.out_dtype).itemsize
+    heads = getattr(config, "num_attention_heads", None) or 1
+    head_dim = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    return 2 * getattr(config, "num_hidden_layers", 0) * kv_heads * head_dim * int(width) * rows * tokens
+
+
 def free_bytes(device: torch.device) -> int:
     """Free memory of a device; for the CPU what the machine can give without swapping."""
     if device.type == "cuda":

@@ -20,7 +20,7 @@ from evo_merge.models.skeleton import empty_model
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 # Names that safetensors headers give to dtypes.
 _DTYPES = {
     "F64": torch.float64,

@@ -23,10 +23,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Write summary.json, report.html and figures/ of finished or unfinished runs again: {_USAGE}")
         return 0
     if not arguments:
-        print(f"name one or more run folders: {_USAGE}", file=sys.stderr)
+        print(f"evo-merge: name one or more run folders: {_USAGE}", file=sys.stderr)
         return 2
     if options := [argument for argument in arguments if argument.startswith("-")]:
-        print(f"there is no option '{options[0]}': {_USAGE}", file=sys.stderr)
+        print(f"evo-merge: there is no option '{options[0]}': {_USAGE}", file=sys.stderr)
         return 2
     rows = []
     try:
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str]) -> int:
                 if len(arguments) > 1:
                     rows.append(_row(folder, read_results(study)))
     except EvoMergeError as error:
-        print(error, file=sys.stderr)
+        print(f"evo-merge: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"cannot write the report to '{error.filename}': {error.strerror}", file=sys.stderr)
+        print(f"evo-merge: cannot write the report to '{error.filename}': {error.strerror}", file=sys.stderr)
         return 2
     if rows:
         print()
