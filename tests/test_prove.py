@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +127,22 @@ def test_a_sweep_leaves_every_genome_and_fitness_in_the_records_of_wandb(tmp_pat
         print(f"{folder.name}: {summary['merge']} {summary['optimizer']} {summary['seed']}: {len(candidates)} candidates")
     assert swept == set(itertools.product(merges, optimizers, seeds))
     print(f"{n_candidates} candidates of 12 runs are in the records of W&B")
+
+
+def test_the_wheel_runs_the_main_job_in_an_empty_environment(tmp_path):
+    checkout = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(checkout)], check=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    python = str(tmp_path / "env" / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet", "-c", str(checkout / "constraints.txt"), str(wheel)]
+    subprocess.run(install, check=True)
+
+    words = BUDGET or ["budget.generations=2", "task.limit.search=40", "task.limit.test=40"]
+    run = [python, "-m", "evo_merge", *words, "tracker=none", "hydra.run.dir=run"]
+    ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    console = subprocess.run([tmp_path / "env" / "bin" / "evo-merge", "--help"], capture_output=True, text=True, check=False)
+    assert "dare_ties" in console.stdout

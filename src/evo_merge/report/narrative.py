@@ -41,6 +41,11 @@ def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
     compared = [_comparison(text, name, score, test["paired"][name], written) for text, name, score in rivals]
     if compared:
         said.append(f"That is {'; '.join((*compared[:-1], f'and {compared[-1]}' if compared[1:] else compared[0]))}.")
+    if results.n_choices > 1:
+        said.append(
+            f"The run was resumed and chose {results.n_choices} different merges, each scored on the test split, which is "
+            "therefore no longer untouched."
+        )
     if len(test["paired"]) > 1:
         said.append(f"(Values of p are corrected for {len(test['paired'])} comparisons.)")
     return Narrative(_verdict(rivals, test["paired"]), " ".join(said), "")

@@ -54,6 +54,7 @@ class RunResults:
         objectives: Names of the fitness columns; tables and figures are about the first.
         best_number: The chosen candidate, or the best one so far where the run has not chosen yet.
         test_examples: In the order of the rows of every test evaluation; empty where the test split was never asked.
+        n_choices: Different merges that the run, resumed with a larger budget, chose and scored on the test split.
     """
 
     task: str
@@ -70,6 +71,7 @@ class RunResults:
     best_number: int | None
     n_search: int
     test_examples: tuple[Example, ...]
+    n_choices: int
 
     @property
     def objective(self) -> str:
@@ -139,6 +141,7 @@ def read_results(study: Study) -> RunResults:
         best_number=int(chosen) if chosen is not None else None if leader is None else leader.number,
         n_search=len(study.examples("search")),
         test_examples=tuple(study.examples("test")),
+        n_choices=len(json.loads(study.get("choices") or "[]")),
     )
 
 

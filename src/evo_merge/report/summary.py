@@ -27,6 +27,7 @@ def summarise(results: RunResults) -> dict[str, Any]:
         "objective": results.objective,
         "finished": results.is_tested,
         "selection": results.selection,
+        "choices": results.n_choices,
         "evo_merge_version": results.version,
     }
     if test := _test(results):
