@@ -19,7 +19,7 @@ from evo_merge.report import __main__ as report
 FEW = ("tracker=none", "task.limit.search=6", "task.limit.test=6", "budget.generations=1")
 
 
-def refused(ended, *parts):
+def assert_refused(ended, *parts):
     """The command was refused with one sentence that has all the parts."""
     assert ended.code == 2
     (sentence,) = ended.err.splitlines()
@@ -89,14 +89,14 @@ def refused(ended, *parts):
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_wrong_word_is_one_sentence(command, words, parts, tmp_path):
-    refused(command(*words), *parts)
+    assert_refused(command(*words), *parts)
     assert not list(tmp_path.rglob("study.sqlite"))
 
 
 def test_a_wrong_value_in_a_sweep_stops_its_own_job_only(command, tmp_path):
     ended = command("--multirun", "seed=one,2", "hydra.sweep.dir=sweep", *FEW)
 
-    refused(ended, "seed", "'one'")
+    assert_refused(ended, "seed", "'one'")
     assert not (tmp_path / "sweep" / "0" / "study.sqlite").exists()
     assert (tmp_path / "sweep" / "1" / "summary.json").exists()
 
@@ -172,7 +172,7 @@ def test_pickled_weights_are_refused(command, own):
     (own[1] / "model.safetensors").unlink()
     (own[1] / "pytorch_model.bin").write_bytes(b"\x80\x04.")
 
-    refused(command(*own[3]), str(own[1]), "pickled weights (.bin, .pt)", "refused", "safetensors")
+    assert_refused(command(*own[3]), str(own[1]), "pickled weights (.bin, .pt)", "refused", "safetensors")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
@@ -180,7 +180,7 @@ def test_a_truncated_file_is_named(command, own, keep):
     file = own[2] / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
 
-    refused(command(*own[3]), str(file), "is truncated or corrupted")
+    assert_refused(command(*own[3]), str(file), "is truncated or corrupted")
 
 
 def test_all_differences_are_in_one_report(command, pico):
@@ -191,8 +191,8 @@ def test_all_differences_are_in_one_report(command, pico):
 
     ended = command("models=custom", f"models.base={base}", f"models.sources=[{wide},{deep}]", *FEW)
 
-    refused(ended, "'wide'", "num_key_value_heads: 1 and 2", "mlp", "(32, 16) and (16, 16)")
-    refused(ended, "'deep'", "the second lacks model.layers.2.", "tokens in one alone: 'Hanae', 'Hanako'")
+    assert_refused(ended, "'wide'", "num_key_value_heads: 1 and 2", "mlp", "(32, 16) and (16, 16)")
+    assert_refused(ended, "'deep'", "the second lacks model.layers.2.", "tokens in one alone: 'Hanae', 'Hanako'")
 
 
 def test_another_architecture_is_named(command, pico):
@@ -203,7 +203,7 @@ def test_another_architecture_is_named(command, pico):
     GPT2LMHeadModel(GPT2Config(vocab_size=136, n_embd=16, n_layer=1, n_head=2, n_positions=64)).save_pretrained(other)
 
     ended = command("models=custom", f"models.base={base}", f"models.sources=[{other}]", *FEW)
-    refused(ended, "model_type: gpt2 and llama")
+    assert_refused(ended, "model_type: gpt2 and llama")
 
 
 def test_nan_in_a_source_is_named_with_its_tensor(command, own, tmp_path):
@@ -212,7 +212,7 @@ def test_nan_in_a_source_is_named_with_its_tensor(command, own, tmp_path):
     tensors["model.norm.weight"][3] = float("nan")
     save_file(tensors, file, metadata={"format": "pt"})
 
-    refused(command(*own[3]), "'second'", "'model.norm.weight'", "NaN")
+    assert_refused(command(*own[3]), "'second'", "'model.norm.weight'", "NaN")
     assert not list(tmp_path.rglob("summary.json"))
 
 
@@ -220,7 +220,7 @@ def test_too_little_memory_is_said_before_the_run_begins(command, own, monkeypat
     real = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=1000))
 
-    refused(command(*own[3]), "one candidate takes", "of memory", "are free")
+    assert_refused(command(*own[3]), "one candidate takes", "of memory", "are free")
     assert not list(tmp_path.rglob("study.sqlite"))
 
 
@@ -228,7 +228,7 @@ def test_too_little_disk_is_said_before_the_run_begins(command, own, monkeypatch
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=1000))
 
-    refused(command(*own[3]), "the merged model takes", "on disk")
+    assert_refused(command(*own[3]), "the merged model takes", "on disk")
     assert not list(tmp_path.rglob("study.sqlite"))
 
 
@@ -258,17 +258,17 @@ def test_an_own_task_runs_to_the_end(command, tmp_path):
 def test_an_empty_data_file_is_named(command, tmp_path):
     test = lines(tmp_path / "test.jsonl", *ROWS)
 
-    refused(command(*asked(lines(tmp_path / "empty.jsonl"), test)), "empty.jsonl", "has no rows")
+    assert_refused(command(*asked(lines(tmp_path / "empty.jsonl"), test)), "empty.jsonl", "has no rows")
 
 
 def test_a_row_without_an_answer_is_named_with_file_and_line(command, tmp_path):
     search = lines(tmp_path / "search.jsonl", ROWS[0], ROWS[1], {"question": "いくつ？"})
 
-    refused(command(*asked(search, search)), f"'{search}', line 3", "needs an answer")
+    assert_refused(command(*asked(search, search)), f"'{search}', line 3", "needs an answer")
 
 
 def test_a_missing_data_file_is_named(command, tmp_path):
-    refused(command(*asked("none.jsonl", "none.jsonl")), "task.files.search", "there is no file 'none.jsonl'")
+    assert_refused(command(*asked("none.jsonl", "none.jsonl")), "task.files.search", "there is no file 'none.jsonl'")
 
 
 def test_overlapping_splits_are_refused_unless_allowed(command, tmp_path):
@@ -276,7 +276,7 @@ def test_overlapping_splits_are_refused_unless_allowed(command, tmp_path):
     test = lines(tmp_path / "test.jsonl", ROWS[3], {"question": " ２たす1は? ", "answer": 3})
     words = [*asked(search, test), "plan=true"]
 
-    refused(command(*words), "1 of the 2 of 'test' are also in 'search'", "task.allow_overlap=true")
+    assert_refused(command(*words), "1 of the 2 of 'test' are also in 'search'", "task.allow_overlap=true")
     assert command(*words, "task.allow_overlap=true").code == 0
 
 
@@ -313,7 +313,7 @@ def finished(tmp_path_factory):
 def test_resume_takes_only_budget_tracker_and_trainer(command, finished, word):
     key = word.lstrip("~").split("=")[0]
 
-    refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, tracker and trainer")
+    assert_refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, tracker and trainer")
 
 
 def test_a_resumed_run_can_be_planned(command, finished):
@@ -327,20 +327,20 @@ def test_a_resumed_run_can_be_planned(command, finished):
 
 
 def test_resume_changes_single_options_of_the_tracker(command, finished):
-    refused(command(f"resume={finished}", "tracker=wandb", "tracker.mode=nowhere"), "mode")
+    assert_refused(command(f"resume={finished}", "tracker=wandb", "tracker.mode=nowhere"), "mode")
 
 
 def test_resume_of_another_folder_is_refused(command, tmp_path):
-    refused(command(f"resume={tmp_path}"), str(tmp_path), "holds no run")
+    assert_refused(command(f"resume={tmp_path}"), str(tmp_path), "holds no run")
     (tmp_path / "study.sqlite").write_bytes(b"something else")
-    refused(command(f"resume={tmp_path}"), "is not the record of a run")
+    assert_refused(command(f"resume={tmp_path}"), "is not the record of a run")
 
 
 def test_a_second_start_in_the_same_folder_is_refused(command, finished):
     before = {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()}
 
-    refused(command(*FEW, f"hydra.run.dir={finished}"), f"'{finished}' already holds a run", "resume=")
-    refused(command("--multirun", *FEW, "seed=1,2", f"hydra.sweep.dir={finished.parent}"), "already holds a run")
+    assert_refused(command(*FEW, f"hydra.run.dir={finished}"), f"'{finished}' already holds a run", "resume=")
+    assert_refused(command("--multirun", *FEW, "seed=1,2", f"hydra.sweep.dir={finished.parent}"), "already holds a run")
 
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("*") if file.is_file()} == before
 
@@ -354,7 +354,7 @@ def test_build_makes_the_same_checkpoint_again(command, finished, tmp_path):
     again, first = tmp_path / "again", finished / "model"
     assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
     assert {file.name for file in first.iterdir()} - {file.name for file in again.iterdir()} <= {"README.md"}
-    refused(command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build"), "'again' exists and is not empty")
+    assert_refused(command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build"), "'again' exists and is not empty")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_build_makes_the_same_checkpoint_again(command, finished, tmp_path):
     ],
 )
 def test_build_refuses_in_one_sentence(command, words, parts):
-    refused(command(*words, verb="build"), *parts)
+    assert_refused(command(*words, verb="build"), *parts)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_build_refuses_a_recipe_that_cannot_be_built(command, finished, tmp_path
     record = yaml.safe_load((finished / "recipe.yaml").read_text())
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(record | change))
 
-    refused(command("recipe=r.yaml", "out=built", verb="build"), *parts)
+    assert_refused(command("recipe=r.yaml", "out=built", verb="build"), *parts)
     assert not (tmp_path / "built").exists()
 
 
@@ -453,7 +453,7 @@ def test_evaluate_judges_saved_completions_as_it_did_the_models(command, finishe
     ],
 )
 def test_evaluate_refuses_in_one_sentence(command, words, parts):
-    refused(command(*words, verb="evaluate"), *parts)
+    assert_refused(command(*words, verb="evaluate"), *parts)
 
 
 def test_ask_prints_the_answers_of_the_sources_and_the_merge(finished, capsys):

@@ -59,11 +59,11 @@ def test_prompts_longer_than_the_window_are_counted_and_the_first_is_named(token
 
 
 def test_a_prompt_that_just_fits_is_taken(tokenizer, counting):
-    render_split(counting(Decoding(12)), "search", tokenizer, window=25, batch_size=4)
+    assert len(render_split(counting(Decoding(12)), "search", tokenizer, window=25, batch_size=4).examples) == 7
 
 
 def test_a_model_without_a_window_takes_any_prompt(tokenizer, counting):
-    render_split(counting(Decoding(10_000)), "search", tokenizer, window=None, batch_size=4)
+    assert len(render_split(counting(Decoding(10_000)), "search", tokenizer, window=None, batch_size=4).examples) == 7
 
 
 def test_an_empty_split_is_named(tokenizer, counting):
