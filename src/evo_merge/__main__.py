@@ -1,5 +1,6 @@
 """``python -m evo_merge``: compose, check, plan or search. Everything slow is imported after the command line was read."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,14 +41,23 @@ def _prepare(argv: list[str]) -> None:
 
 def _job(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())  # as the user would type it
+    try:
+        _run(config, folder)
+    finally:
+        _remove_if_nothing_ran(folder)
+
+
+def _run(config: DictConfig, folder: Path) -> None:
+    from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from evo_merge.config import check, run_settings
 
     context = HydraConfig.get()
-    folder = Path(context.runtime.output_dir)
-    if folder.is_relative_to(Path.cwd()):
-        folder = folder.relative_to(Path.cwd())  # as the user would type it
     if config.resume is not None:
         config = _resumed(config, list(context.overrides.task))
     check(config, PARTS)
@@ -63,6 +73,12 @@ def _job(config: DictConfig) -> None:
             config.tracker.group = Path(context.sweep.dir).name  # so that the runs of a sweep are compared
         names = {part: str(context.runtime.choices[part]) for part in ("merge", "optimizer", "task")}
         run.start(config, settings, names, folder)
+
+
+def _remove_if_nothing_ran(folder: Path) -> None:
+    """A plan or a wrong option leaves no folder behind that looks like a run; one with anything else in it stays."""
+    if {path.name for path in folder.iterdir()} <= {".hydra", "evo_merge.log", "study.sqlite.lock"}:
+        shutil.rmtree(folder)
 
 
 def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:

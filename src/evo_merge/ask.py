@@ -17,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ask(arguments: list[str]) -> None:
-    if len(arguments) != 2 or arguments[0] in ("-h", "--help"):
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__)  # noqa: T201
+        return
+    if len(arguments) != 2:
         raise ConfigError('give a run folder and a question: python -m evo_merge.ask outputs/<day>/<time> "…"')
     folder, question = Path(arguments[0]).expanduser(), arguments[1]
     if not question.strip():

@@ -123,11 +123,13 @@ def start(config: DictConfig, settings: RunSettings, names: dict[str, str], fold
     refuse_shortage(parts.needs, folder)
     run_id = uuid.uuid4().hex[:8]
     trackers = _trackers(config, run_id, folder)
-    with opened(Study.create(folder)) as study:
-        study.set("config", OmegaConf.to_yaml(config, resolve=True))
-        study.set("names", json.dumps(names))
-        study.set(_RUN_ID, run_id)
-        _run(config, parts, study, folder, trackers)
+    with _closing(trackers), few_threads(parts.pool):
+        scorer = _scorer(parts, trackers)  # before there is a study: what cannot be read or asked leaves none behind
+        with opened(Study.create(folder)) as study:
+            study.set("config", OmegaConf.to_yaml(config, resolve=True))
+            study.set("names", json.dumps(names))
+            study.set(_RUN_ID, run_id)
+            _run(config, parts, scorer, study, folder, trackers)
 
 
 def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
@@ -135,15 +137,20 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     with opened(Study.resume(folder)) as study:
         parts = compose_parts(config, settings)
         refuse_shortage(parts.needs, folder)
-        _run(config, parts, study, folder, _trackers(config, study.get(_RUN_ID) or "", folder))
+        trackers = _trackers(config, study.get(_RUN_ID) or "", folder)
+        with _closing(trackers), few_threads(parts.pool):
+            _run(config, parts, _scorer(parts, trackers), study, folder, trackers)
 
 
-def _run(config: DictConfig, parts: Parts, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
+def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
+    _tell(trackers, "reading the models")
+    splits = _needed_splits(parts.settings)
+    return new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, parts.allowed_code)
+
+
+def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
     _describe(study, parts)
-    with few_threads(parts.pool), _closing(trackers), _stop_on_interrupt(folder) as stop:
-        _tell(trackers, "reading the models")
-        splits, allowed = _needed_splits(parts.settings), parts.allowed_code
-        scorer = new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, allowed)
+    with _stop_on_interrupt(folder) as stop:
         evaluator = Recorded(scorer, study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
         known = ranked_candidates(study, limit=1)
@@ -237,7 +244,8 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
     scores = {}
     for entrant in entrants(parts.space, parts.ingredients, child_seed(parts.settings.seed, "merge")):
         study.record_entrant(entrant)
-        _tell(trackers, f"scoring {entrant.name}")
+        if not study.is_evaluated(entrant.recipe, "search"):
+            _tell(trackers, f"scoring {entrant.name}")
         evaluation, _ = evaluator.evaluate(entrant.recipe, "search")
         scores[entrant.name] = float(evaluation.fitness[0])
     return scores
@@ -257,6 +265,10 @@ def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[
         scores = [float(evaluator.evaluate(recipes[c.number], "validation")[0].fitness[0]) for c in ranked]
         best = ranked[scores.index(max(scores))]
     study.record_choice(best.number)
+    if best.evaluation.fitness[0] <= 0:
+        log.warning(
+            "no candidate scored above 0 on the search split; look at the answers in the report before you trust the merge"
+        )
     study.drop_entrant("best")
     study.record_entrant(Entrant("best", "evolved", recipes[best.number]))
     return recipes[best.number]
@@ -275,6 +287,7 @@ def _write(parts: Parts, study: Study, folder: Path, best: Recipe) -> list[Path]
         name=f"{parts.task.name}, evolved by evo-merge",
         licenses={member.name: member.licence for member in parts.pool.models},
         languages=() if parts.task.language is None else (parts.task.language,),
+        prompt=parts.task.prompt(parts.task.examples("test")[0]),
     )
     replace_text(model / "README.md", card)
     return [recipe, *reports, model]

@@ -95,3 +95,13 @@ def test_a_merge_without_test_scores_says_so(finished: tuple[dict[str, Any], Rec
     text = model_card(summary, finished[1], name="tiny", licenses={})
     assert "has not been scored on test problems" in text
     assert ModelCard(text).data.eval_results is None
+
+
+def test_the_card_asks_as_the_task_does(finished):
+    text = model_card(*finished, name="tiny", licenses={}, prompt="Q: {x}\nA: ")
+    assert "prompt = 'Q: {x}\\nA: '" in text
+    assert "model.generate(**inputs" in text
+
+    chat = model_card(*finished, name="tiny", licenses={}, prompt=[{"role": "user", "content": "hello"}])
+    assert "messages = [{'role': 'user', 'content': 'hello'}]" in chat
+    assert "apply_chat_template" in chat

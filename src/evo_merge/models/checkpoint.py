@@ -16,6 +16,7 @@ from evo_merge.models.residency import candidate_bytes
 from evo_merge.recipe import Recipe, to_yaml
 
 SHARD_BYTES = 5_000_000_000  # what the hub recommends
+_OF_THIS_MACHINE = ("is_local", "local_files_only")  # how the tokenizer was read here, which transformers would save
 _RESERVE = 50_000_000  # for config, tokenizer and the file system's own needs
 
 
@@ -61,6 +62,7 @@ def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple
         # transformers asks for "format"; the recipe travels with the weights.
         save_file(tensors, folder / file, metadata={"format": "pt", "recipe": to_yaml(recipe)})
         _sort_metadata(folder / file)
+        (folder / file).chmod(0o644)  # safetensors writes for the owner alone
     if len(shards) > 1:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         index = {"metadata": {"total_size": candidate_bytes(pool)}, "weight_map": dict(sorted(weight_map.items()))}
@@ -103,6 +105,10 @@ def _write_description(recipe: Recipe, pool: Pool, folder: Path) -> None:
     pool.generation_config.save_pretrained(folder)
     if any(model.tokenizer is not None for model in pool.models):
         pool.tokenizer.save_pretrained(folder)
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in settings.items() if key not in _OF_THIS_MACHINE}
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _architecture(pool: Pool) -> str:

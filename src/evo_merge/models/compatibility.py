@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 # Settings that change what a model computes while its tensors keep their shapes.
 _DECISIVE = (
     "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "vocab_size",
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",

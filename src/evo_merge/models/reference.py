@@ -61,7 +61,10 @@ def locate(reference: ModelReference) -> ModelFiles:
     if path.suffix == ".gguf" and path.is_file():
         return ModelFiles(path.parent, gguf=path.name)
     if not is_hub_id(reference):
-        raise ModelError(f"there is no model folder '{name}'; name a folder with config.json and *.safetensors, or a hub id")
+        raise ModelError(
+            f"there is no model folder '{name}' (looked from '{Path.cwd()}'); "
+            "name a folder with config.json and *.safetensors, or a hub id"
+        )
     return _from_hub(name, reference.revision)
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from evo_merge.recipe import ModelReference, Recipe, to_yaml
 from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value
+from evo_merge.tasks.base import Prompt
 
 
 def model_card(
@@ -18,6 +19,7 @@ def model_card(
     name: str,
     licenses: Mapping[str, str | None],
     languages: Sequence[str] = (),
+    prompt: Prompt | None = None,
 ) -> str:
     """The text of the card.
 
@@ -26,6 +28,7 @@ def model_card(
         recipe: Of the exported checkpoint.
         name: What the model is called.
         licenses: What each source (and the base) states as its licence, by name; ``None`` where it states none.
+        prompt: What the task asks with, for one problem: a merge answers well only to what it was chosen by.
         languages: ISO 639 codes of the task's language, where it has one.
     """
     body = "\n\n".join(
@@ -36,7 +39,7 @@ def model_card(
             *_results(summary),
             "## Use",
             "An ordinary `transformers` checkpoint; no code beside the library is needed.",
-            _fenced(_LOADING, "python"),
+            _fenced(_LOADING + _asking(prompt), "python"),
             "## Recipe",
             "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
             _fenced(to_yaml(recipe), "yaml"),
@@ -48,6 +51,24 @@ def model_card(
     )
     data = _metadata(summary, recipe, name, licenses, languages)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+
+
+def _asking(prompt: Prompt | None) -> str:
+    """Code that asks the model as the task does; nothing where there is no prompt to show."""
+    if prompt is None:
+        return ""
+    if isinstance(prompt, str):
+        tokens = f'prompt = {prompt!r}  # as the task asks\ninputs = tokenizer(prompt, return_tensors="pt")'
+    else:
+        tokens = (
+            f"messages = {prompt!r}  # as the task asks\n"
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)'
+        )
+    return (
+        f"\n\n{tokens}\nanswer = model.generate(**inputs, max_new_tokens=256, do_sample=False)\n"
+        'print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))'
+    )
 
 
 def hub_ids(recipe: Recipe) -> list[str]:
