@@ -9,11 +9,12 @@ os.environ["WANDB_MODE"] = "offline"
 import importlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 FAMILY = Path(__file__).parents[1] / "src" / "evo_merge" / "models" / "tiny" / "tiny_ja_math"
 
@@ -25,6 +26,15 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads over a pico model wait for each other: 8 times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import struct
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from evo_merge.study import Study, opened
+from wandb_records import rows
 
 pytestmark = pytest.mark.slow
 BEGUN = re.compile(r"evaluating recipe (\w+) on (\w+)")
@@ -66,38 +66,6 @@ def test_killed_at_five_random_moments_and_resumed_each_time_equals_unbroken(tmp
     assert len(ours) <= len(theirs) + 5  # each kill costs the one in flight, no more
     again = [evaluation for evaluation in set(ours) if ours.count(evaluation) > 1]
     print(f"{len(theirs)} evaluations unbroken, {len(ours)} begun with five kills; begun again: {again}")
-
-
-BLOCK = 32768  # the record file is LevelDB's log format: blocks of pieces, each with checksum, length and type
-FULL, LAST = 1, 4
-
-
-def records(data):
-    """The records of a closed offline run, read by W&B's own protobuf class."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    assert data.startswith(b":W&B")
-    position, pieces = 7, b""  # behind the file's own header
-    while position + 7 <= len(data):
-        if (rest := BLOCK - position % BLOCK) < 7:
-            position += rest
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, position)
-        pieces += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (FULL, LAST):
-            record = Record()
-            record.ParseFromString(pieces)
-            yield record
-            pieces = b""
-
-
-def rows(run_folder):
-    """The history that W&B kept offline: one mapping a row."""
-    (file,) = run_folder.glob("wandb/offline-run-*/run-*.wandb")
-    for record in records(file.read_bytes()):
-        if record.HasField("history"):
-            yield {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
 
 
 def test_a_sweep_leaves_every_genome_and_fitness_in_the_records_of_wandb(tmp_path):

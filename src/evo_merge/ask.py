@@ -39,8 +39,8 @@ def _ask(arguments: list[str]) -> None:
 def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple[str, str]]:
     from hydra.utils import instantiate
 
+    from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
     from evo_merge.models.pool import Pool
-    from evo_merge.run import few_threads, new_evaluator, new_trainer
 
     task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
     pool: Pool = instantiate(config.models, _convert_="all")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from evo_merge.models.pool import Pool
     from evo_merge.recipe import Recipe
 
-log = logging.getLogger(__name__)
 PARTS = ("task", "generator", "trainer")
 
 
@@ -93,15 +91,18 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     """Let each model answer the split; the verdicts by model."""
     from hydra.utils import instantiate
 
-    from evo_merge.run import few_threads, new_evaluator, new_trainer
+    from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
 
     examples = task.examples(config.split)
     if not examples:
         raise DataError(f"task '{task.name}' has no {config.split} examples; name a file: task.files.{config.split}=FILE")
     generator = instantiate(config.generator, _convert_="all")
     scored = {}
+    allowed = list(config.allow_code)
+    if config.run is not None:
+        allowed += [recipe.method for recipe in recipes.values()]  # the run had allowed them
     with few_threads(pool):
-        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], config.allow_code)
+        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], allowed)
         for name, recipe in recipes.items():
             evaluation = evaluator.evaluate(recipe, config.split)
             if evaluation.failure is not None:

@@ -10,18 +10,14 @@ import shutil
 import signal
 import threading
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,8 +27,7 @@ from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.generator import Generator
-from evo_merge.evaluation.module import silence_lightning
-from evo_merge.models.assemble import Assembler
+from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import check_recipe
 from evo_merge.models.pool import Pool
@@ -51,7 +46,6 @@ from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
 _RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
-_SMALL = 5_000_000  # weights
 N_FINALISTS = 10  # re-scored on the validation split where that chooses
 
 
@@ -195,48 +189,6 @@ def _describe(study: Study, parts: Parts) -> None:
     study.record_fingerprints({str(model.reference): model.fingerprint for model in parts.pool.models})
     for split in _needed_splits(parts.settings):
         study.record_examples(split, parts.task.examples(split))
-
-
-def new_evaluator(
-    pool: Pool, task: Task, generator: Generator, trainer: Any, splits: Sequence[Split], allowed_code: Sequence[str]
-) -> Evaluator:
-    """What scores recipes over a pool's models; every model has been read once, so none of them is broken."""
-    assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed_code))
-    assembler.read_all()
-    return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits)
-
-
-def new_trainer(config: DictConfig) -> Any:
-    """Lightning's trainer, without its notices."""
-    silence_lightning()
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            trainer: Any = instantiate(config.trainer, _convert_="all")
-        except InstantiationException as error:
-            raise ConfigError(f"trainer: {error.__cause__ or error}") from error
-    if trainer.precision != "32-true":
-        raise ConfigError(
-            "trainer.precision must be null: weights keep the dtype of models.out_dtype, so what is scored is what is saved"
-        )
-    if trainer.world_size != 1:
-        raise ConfigError(f"trainer.devices must be 1, got {trainer.world_size}; one candidate runs on one device")
-    return trainer
-
-
-@contextmanager
-def few_threads(pool: Pool) -> Iterator[None]:
-    """One thread for models so small that the threads of an operation wait for each other longer than they compute.
-
-    An embedded model answers no slower with one thread on an idle machine, and ten times faster where another program holds one
-    of two cores.
-    """
-    before = torch.get_num_threads()
-    if sum(prod(shape) for shape in pool.leader.shapes.values()) < _SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A pico model with a tokenizer of words, and a task over it; nothing is downloaded."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -36,15 +36,6 @@ class Counting:
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
         return float(len(completion.split())), float(len(completion))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads over a pico model wait for each other: 8 times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Pico Llamas in folders: a base and models tuned from it, made from a seed; nothing is downloaded."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,6 @@ from evo_merge.methods.base import method_from_recipe, options_of
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 
 N_WORDS = 28
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads over a pico model wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _tokenizer(*extra: str) -> PreTrainedTokenizerFast:

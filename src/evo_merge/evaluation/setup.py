@@ -1,0 +1,64 @@
+"""What every command that asks models sets up: Lightning's trainer, the evaluator, and how many threads pay."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from evo_merge.errors import ConfigError
+from evo_merge.evaluation.evaluator import Evaluator
+from evo_merge.evaluation.generator import Generator
+from evo_merge.evaluation.module import silence_lightning
+from evo_merge.models.assemble import Assembler
+from evo_merge.models.pool import Pool
+from evo_merge.tasks.base import Split, Task
+
+_SMALL = 5_000_000  # weights
+
+
+def new_evaluator(
+    pool: Pool, task: Task, generator: Generator, trainer: Any, splits: Sequence[Split], allowed_code: Sequence[str]
+) -> Evaluator:
+    """What scores recipes over a pool's models; every model has been read once, so none of them is broken."""
+    assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed_code))
+    assembler.read_all()
+    return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits)
+
+
+def new_trainer(config: DictConfig) -> Any:
+    """Lightning's trainer, without its notices."""
+    silence_lightning()
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            trainer: Any = instantiate(config.trainer, _convert_="all")
+        except InstantiationException as error:
+            raise ConfigError(f"trainer: {error.__cause__ or error}") from error
+    if trainer.precision != "32-true":
+        raise ConfigError(
+            "trainer.precision must be null: weights keep the dtype of models.out_dtype, so what is scored is what is saved"
+        )
+    if trainer.world_size != 1:
+        raise ConfigError(f"trainer.devices must be 1, got {trainer.world_size}; one candidate runs on one device")
+    return trainer
+
+
+@contextmanager
+def few_threads(pool: Pool) -> Iterator[None]:
+    """One thread for models so small that the threads of an operation wait for each other longer than they compute.
+
+    An embedded model answers no slower with one thread on an idle machine, and ten times faster where another program holds one
+    of two cores.
+    """
+    before = torch.get_num_threads()
+    if sum(prod(shape) for shape in pool.leader.shapes.values()) < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
