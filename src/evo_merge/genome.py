@@ -24,6 +24,7 @@ class Gene:
         high: Largest value; ``inf`` where there is none.
         start: Where a search begins, and the value of the un-optimised merge.
         kind: ``real``, ``binary`` (0 or 1), or ``choice`` (a whole number from ``low`` to ``high``).
+        span: What a step size is a share of where the gene has no bounds: the length of the box of one that has.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Gene:
     high: float
     start: float
     kind: Literal["real", "binary", "choice"] = "real"
+    span: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.low < self.high:

@@ -17,12 +17,14 @@ class Ingredients:
         sources: The models to mix, in the order of genes and recipes.
         tensors: Full names of the tensors of the merged model.
         out_dtype: Of the candidates.
+        n_layers: Of each source.
     """
 
     base: ModelReference | None
     sources: tuple[Source, ...]
     tensors: Sequence[str]
     out_dtype: str
+    n_layers: tuple[int, ...] = ()
 
 
 class MergeSpace(Protocol):
