@@ -11,7 +11,7 @@ import time
 import torch
 
 from evo_merge.methods.base import method_from_recipe
-from evo_merge.models.merging import MergedTensors, check_recipe
+from evo_merge.models.merging import MergedTensors, check_mixture
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 
 SHAPES = [(49152, 576)] + 30 * [(576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]
@@ -65,7 +65,7 @@ def main() -> int:
         models = InMemory(dtype)
         floor = models.copy_seconds(dtype)
         for method in METHODS:
-            tensors = MergedTensors(models, recipe := _recipe(method, name), check_recipe(recipe))  # type: ignore[arg-type]
+            tensors = MergedTensors(models, recipe := _recipe(method, name), check_mixture(recipe))  # type: ignore[arg-type]
             _merge_all(tensors)  # prepares what is found once a run
             seconds = _median(lambda tensors=tensors: _merge_all(tensors))
             print(f"{name:<10}{method:<18}{seconds:>9.3f}{floor:>9.3f}{seconds / floor:>8.1f}", flush=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 from evo_merge.command_line import guarded
 from evo_merge.errors import ConfigError
+from evo_merge.recipe import methods_of
 from evo_merge.study import Entrant, Study, opened
-from evo_merge.tasks.base import Example, Prompt, Split, Task
+from evo_merge.tasks.base import Example, Portion, Prompt, Split, Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,10 +46,10 @@ def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple
     task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
     pool: Pool = instantiate(config.models, _convert_="all")
     generator = instantiate(config.generator, _convert_="all")
-    allowed = (*config.allow_code, *(entrant.recipe.method for entrant in asked))  # the run had allowed them
+    allowed = (*config.allow_code, *(name for e in asked for name in methods_of(e.recipe)))  # the run had allowed them
     with few_threads(pool):
-        evaluator = new_evaluator(pool, task, generator, new_trainer(config), ["test"], allowed)
-        return [(e.name, "".join(evaluator.evaluate(e.recipe, "test").completions)) for e in asked]
+        evaluator = new_evaluator(pool, task, generator, new_trainer(config), ["test"], allowed, ())
+        return [(e.name, "".join(evaluator.evaluate(e.recipe, Portion("test")).completions)) for e in asked]
 
 
 class _OneQuestion:

@@ -10,30 +10,36 @@ from evo_merge.methods.task_arithmetic import TaskArithmetic
 from evo_merge.methods.ties import Ties
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Recipe, Source
 from evo_merge.spaces.base import Ingredients, MergeSpace
+from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.study import Entrant
 
 
-def entrants(space: MergeSpace, ingredients: Ingredients, seed: int) -> list[Entrant]:
-    """The sources, the un-optimised merge of the space's method, and un-tuned merges by the plain methods.
+def start_of(space: MergeSpace) -> Recipe:
+    """The recipe with every gene at its start."""
+    return space.decode(np.asarray([gene.start for gene in space.genes], dtype=np.float64))
 
-    Un-optimised means every gene at its start, the centre of its box, as published; the plain methods are linear, and where
-    there is a base also task arithmetic and TIES, with every parameter at 0.5.
+
+def entrants(space: MergeSpace, ingredients: Ingredients, seed: int) -> list[Entrant]:
+    """The sources, and merges with settings fixed before the run.
+
+    In parameter space those are the un-optimised merge of the space's method, with every gene at its start, the centre of its
+    box, as published; and un-tuned merges by the plain methods: linear, and where there is a base also task arithmetic and
+    TIES, with every parameter at 0.5. In data-flow space they are all layers stacked, as published, and linear where the models
+    can be mixed. There the start is the first model itself.
     """
-    found = [
-        Entrant("source", source.name, single_model(source.reference, ingredients.out_dtype, source.name))
-        for source in ingredients.sources
-    ]
-    start = space.decode(np.asarray([gene.start for gene in space.genes], dtype=np.float64))
-    found.append(Entrant("unoptimised", f"{start.method}, un-optimised", start))
-    plain: Sequence[MergeMethod] = (Linear(), TaskArithmetic(), Ties())
-    for method in plain:
-        if name_of(method) == start.method or (method.needs_base and ingredients.base is None):
-            continue
-        box = ParameterSpace(ingredients, seed, method=method, granularity="model", bounds={})
-        recipe = box.decode(np.asarray([gene.start for gene in box.genes], dtype=np.float64))
-        found.append(Entrant("baseline", f"{name_of(method)}, un-tuned", recipe))
-    return found
+    if isinstance(space, DataFlowSpace):
+        found = [Entrant("source", name, recipe) for name, recipe in space.singles().items()]
+        found.append(Entrant("unoptimised", "layers stacked, un-optimised", space.stacked()))
+    else:
+        found = [
+            Entrant("source", source.name, single_model(source.reference, ingredients.out_dtype, source.name))
+            for source in ingredients.sources
+        ]
+        start = start_of(space)
+        assert isinstance(start, ParameterSpaceRecipe), "the other spaces are data-flow spaces"
+        found.append(Entrant("unoptimised", f"{start.method}, un-optimised", start))
+    return found + _plain_merges(ingredients, seed, {getattr(entrant.recipe, "method", "") for entrant in found[-1:]})
 
 
 def single_model(reference: ModelReference, out_dtype: str, name: str = "model") -> Recipe:
@@ -48,3 +54,15 @@ def single_model(reference: ModelReference, out_dtype: str, name: str = "model")
         dtype="float32",
         out_dtype=out_dtype,
     )
+
+
+def _plain_merges(ingredients: Ingredients, seed: int, known: set[str]) -> list[Entrant]:
+    if not ingredients.are_mixable:
+        return []
+    plain: Sequence[MergeMethod] = (Linear(), TaskArithmetic(), Ties())
+    found = []
+    for method in plain:
+        if name_of(method) not in known and (ingredients.base is not None or not method.needs_base):
+            box = ParameterSpace(ingredients, seed, method=method, granularity="model", bounds={})
+            found.append(Entrant("baseline", f"{name_of(method)}, un-tuned", start_of(box)))
+    return found

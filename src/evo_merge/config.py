@@ -33,6 +33,13 @@ class BudgetSettings:
 
 
 @dataclass
+class EvaluationSettings:
+    """``evaluation`` in ``conf/config.yaml``."""
+
+    batch: int | None = None
+
+
+@dataclass
 class RunSettings:
     """The run's own few numbers: what ``conf/config.yaml`` holds beside the parts."""
 
@@ -42,6 +49,7 @@ class RunSettings:
     resume: str | None = None
     allow_code: list[str] = field(default_factory=list)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
 
 def run_settings(config: DictConfig) -> RunSettings:
@@ -53,6 +61,14 @@ def run_settings(config: DictConfig) -> RunSettings:
         raise ConfigError(f"selection must be one of {', '.join(SELECTIONS)}, got '{settings.selection}'")
     if settings.seed < 0:
         raise ConfigError(f"seed must be 0 or above, got {settings.seed}")
+    if settings.evaluation.batch is not None:
+        if settings.evaluation.batch < 1:
+            raise ConfigError(f"evaluation.batch must be at least 1, got {settings.evaluation.batch}")
+        if settings.selection != "validation":
+            raise ConfigError(
+                "evaluation.batch asks every generation other problems, so that search scores cannot choose between them; "
+                "set selection=validation besides"
+            )
     return settings
 
 

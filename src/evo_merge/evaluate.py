@@ -92,6 +92,8 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     from hydra.utils import instantiate
 
     from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
+    from evo_merge.recipe import methods_of
+    from evo_merge.tasks.base import Portion
 
     examples = task.examples(config.split)
     if not examples:
@@ -100,11 +102,11 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     scored = {}
     allowed = list(config.allow_code)
     if config.run is not None:
-        allowed += [recipe.method for recipe in recipes.values()]  # the run had allowed them
+        allowed += [name for recipe in recipes.values() for name in methods_of(recipe)]  # the run had allowed them
     with few_threads(pool):
-        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], allowed)
+        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], allowed, list(recipes.values()))
         for name, recipe in recipes.items():
-            evaluation = evaluator.evaluate(recipe, config.split)
+            evaluation = evaluator.evaluate(recipe, Portion(config.split))
             if evaluation.failure is not None:
                 raise ConfigError(f"'{name or config.model}' cannot be scored: {evaluation.failure}")
             label = {"model": name} if name else {}

@@ -39,3 +39,9 @@ class Gene:
             raise ValueError(f"gene '{self.name}' needs low < high, got {self.low} and {self.high}")
         if not self.low <= self.start <= self.high:
             raise ValueError(f"gene '{self.name}' starts at {self.start}, outside [{self.low}, {self.high}]")
+        if not 0 < self.span < float("inf"):
+            raise ValueError(f"gene '{self.name}' needs a finite span above 0, got {self.span}")
+        if self.kind == "binary" and (self.low, self.high) != (0, 1):
+            raise ValueError(f"binary gene '{self.name}' needs the bounds 0 and 1, got {self.low} and {self.high}")
+        if self.kind == "choice" and not (float(self.low).is_integer() and float(self.high).is_integer()):
+            raise ValueError(f"gene '{self.name}' chooses between whole numbers, got {self.low} and {self.high}")

@@ -3,9 +3,8 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 
 import torch
@@ -14,9 +13,18 @@ from torch import Tensor
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.models.pool import Pool
-from evo_merge.models.residency import cache_bytes, candidate_bytes, choose_residency, free_bytes, weight_bytes
+from evo_merge.models.residency import (
+    cache_bytes,
+    candidate_bytes,
+    choose_residency,
+    free_bytes,
+    path_bytes,
+    weight_bytes,
+)
 from evo_merge.search import Budget
-from evo_merge.tasks.base import Task
+from evo_merge.spaces.base import MergeSpace
+from evo_merge.spaces.data_flow import DataFlowSpace
+from evo_merge.tasks.base import Portion, Task
 
 _SHOWN = 12  # genes
 
@@ -27,27 +35,51 @@ class Needs:
 
     Attributes:
         device: Where candidates are built and asked.
-        models: Base and sources as they are read.
-        candidate: One merged model, in memory and on disk.
+        models: Base and sources as they are read; for layer paths, as they are resident.
+        candidate: What a candidate takes in memory beside them: one model where weights are mixed, nothing for a path.
+        step: Weights that a token passes through.
+        checkpoint: The merged model on disk, of a path as long as may be.
         caches: The key-value cache of one batch whose answers all run to their limit.
+        hops: Layers of a candidate, at most.
         residency: Where the models wait between candidates.
     """
 
     device: torch.device
     models: int
     candidate: int
+    step: int
+    checkpoint: int
     caches: int
+    hops: int
     residency: str
 
+    @property
+    def at_once(self) -> int:
+        """What must fit into the device's memory."""
+        return self.caches + (self.candidate or self.models)
 
-def needs_of(pool: Pool, task: Task, batch_size: int, device: torch.device) -> Needs:
+
+def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: int, device: torch.device) -> Needs:
     """Find out from headers, configs and the task's prompts what a run takes."""
+    spaces = list(spaces)
     # A prompt has at most about as many tokens as characters.
     longest = max((len(str(task.prompt(example))) for example in task.examples("search")), default=0)
     tokens = min(longest + task.decoding.max_new_tokens, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
     rows = min(batch_size, max(len(task.examples("search")), len(task.examples("test"))))
-    caches = cache_bytes(pool, rows, tokens)
-    return Needs(device, weight_bytes(pool), candidate_bytes(pool), caches, choose_residency(pool, device))
+    paths = [space.max_hops for space in spaces if isinstance(space, DataFlowSpace)]
+    mixes = len(paths) < len(spaces)
+    hops = max([*paths, *([getattr(pool.leader.config, "num_hidden_layers", 1)] if mixes else [])])
+    longest_path = max([*(path_bytes(pool, n) for n in paths), *([candidate_bytes(pool)] if mixes else [])])
+    return Needs(
+        device=device,
+        models=weight_bytes(pool) if mixes else len(pool.models) * candidate_bytes(pool),
+        candidate=candidate_bytes(pool) if mixes else 0,
+        step=longest_path,
+        checkpoint=longest_path,
+        caches=cache_bytes(pool, rows, tokens, hops),
+        hops=hops,
+        residency=choose_residency(pool, device) if mixes else "device",
+    )
 
 
 def refuse_shortage(needs: Needs, folder: Path) -> None:
@@ -57,52 +89,75 @@ def refuse_shortage(needs: Needs, folder: Path) -> None:
         ConfigError: With what is needed and what is free.
     """
     free = free_bytes(needs.device)
-    if needs.candidate + needs.caches > free:
+    if needs.at_once > free:
+        what = f"one candidate takes {_gigabytes(needs.candidate)}"
+        if not needs.candidate:
+            what = f"the models whose layers paths run through take {_gigabytes(needs.models)}"
         raise ConfigError(
-            f"one candidate takes {_gigabytes(needs.candidate)} of memory and the caches of its answers up to "
+            f"{what} of memory and the caches of its answers up to "
             f"{_gigabytes(needs.caches)}, and {_gigabytes(free)} are free on {needs.device.type}; lower "
             "generator.batch_size, choose models.out_dtype=bfloat16, or a machine with more memory"
         )
     free = shutil.disk_usage(_existing(folder)).free
-    if needs.candidate > free:
+    if needs.checkpoint > free:
         raise ConfigError(
-            f"the merged model takes {_gigabytes(needs.candidate)} on disk and {_gigabytes(free)} are free for '{folder}'"
+            f"the merged model takes {_gigabytes(needs.checkpoint)} on disk and {_gigabytes(free)} are free for '{folder}'"
         )
 
 
 def describe_plan(
-    genes: Sequence[Gene], pool: Pool, task: Task, budget: Budget, batch_size: int, needs: Needs, folder: Path
+    spaces: Mapping[str, MergeSpace],
+    pool: Pool,
+    task: Task,
+    budget: Budget,
+    batch_size: int,
+    needs: Needs,
+    folder: Path,
+    portion: Portion,
 ) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
-    n_search, n_test = len(task.examples("search")), len(task.examples("test"))
+    n_search = len(portion.positions or task.examples("search"))
+    n_test, limit = len(task.examples("test")), task.decoding.max_new_tokens
     speed = _Speed.measured(needs.device, pool.out_dtype)
-    merging = (needs.models + needs.candidate) / speed.bytes_a_second
-    per_candidate = merging + _answer_seconds(pool, task, n_search, batch_size, needs, speed)
-    per_test = merging + _answer_seconds(pool, task, n_test, batch_size, needs, speed)
+    merging = (needs.models + needs.candidate) / speed.bytes_a_second if needs.candidate else 0.0
+    per_candidate = merging + _answer_seconds(n_search, limit, batch_size, needs, pool, speed)
+    per_test = merging + _answer_seconds(n_test, limit, batch_size, needs, pool, speed)
     n_models = len(pool.sources) + 5  # with the un-tuned merges and the best
     limits = [f"{value} {name}" for name, value in asdict(budget).items() if value is not None]
     candidates = f"until {' or '.join(limits)} (a generation is never cut)"
     total = None if budget.evaluations is None else (budget.evaluations + n_models) * per_candidate + n_models * per_test
-    names = ", ".join(gene.name for gene in genes[:_SHOWN]) + (
-        f" and {len(genes) - _SHOWN} more" if len(genes) > _SHOWN else ""
-    )
     disk = shutil.disk_usage(_existing(folder)).free
     licences = ", ".join(f"{model.name}: {model.licence or 'unknown'}" for model in pool.models)
+    if len(spaces) > 1:
+        candidates = f"in parameter space {candidates}, then pairs as merge.trial and merge.budget say"
+    built = f"one candidate {_gigabytes(needs.candidate)} in {pool.out_dtype}"
+    if not needs.candidate:
+        built = f"shared by all candidates of up to {needs.hops} layers, in {pool.out_dtype}"
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
-        f"at most {task.decoding.max_new_tokens} new tokens each",
+        f"at most {limit} new tokens each",
         f"models      {', '.join(f'{model.name} ({model.reference})' for model in pool.models)}",
         f"licences    {licences}",
-        f"genes       {len(genes)}: {names}",
+        *(_genes_line(name, space.genes) for name, space in list(spaces.items())[:_SHOWN]),
         f"candidates  {candidates}",
-        f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), one candidate "
-        f"{_gigabytes(needs.candidate)} in {pool.out_dtype}, caches of {batch_size} answers at a time up to "
+        f"tokens      at most {n_search * limit:,} a candidate"
+        + ("" if budget.evaluations is None else f", {n_search * limit * budget.evaluations:,} for the search"),
+        f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), {built}, "
+        f"caches of {batch_size} answers at a time up to "
         f"{_gigabytes(needs.caches)}; {_gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
-        f"disk        {_gigabytes(needs.candidate)} for the merged model, {_gigabytes(disk)} free",
+        f"disk        {_gigabytes(needs.checkpoint)} for the merged model, {_gigabytes(disk)} free",
         f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
-        + ("" if total is None else f"; at most {_clock(total)} for the run"),
+        + ("" if total is None or len(spaces) > 1 else f"; at most {_clock(total)} for the run"),
     ]
+    if len(spaces) > _SHOWN:
+        lines.insert(3 + _SHOWN, f"            and {len(spaces) - _SHOWN} more pairs")
     return "\n".join(lines)
+
+
+def _genes_line(stage: str, genes: Sequence[Gene]) -> str:
+    names = ", ".join(gene.name for gene in genes[:_SHOWN])
+    more = f" and {len(genes) - _SHOWN} more" if len(genes) > _SHOWN else ""
+    return f"genes       {f'{stage}: ' if stage else ''}{len(genes)}: {names}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +184,13 @@ def _seconds(action: Callable[[], Tensor]) -> float:
     return time.perf_counter() - started
 
 
-def _answer_seconds(pool: Pool, task: Task, n_problems: int, batch_size: int, needs: Needs, speed: _Speed) -> float:
+def _answer_seconds(n_problems: int, limit: int, batch_size: int, needs: Needs, pool: Pool, speed: _Speed) -> float:
     """Every step of a batch reads all weights once and computes two operations a weight and row, whichever takes longer."""
-    n_weights = sum(prod(shape) for shape in pool.leader.shapes.values())
+    n_weights = needs.step / getattr(torch, pool.out_dtype).itemsize
     batches, rows = math.ceil(n_problems / batch_size), min(batch_size, n_problems)
-    step = max(needs.candidate / speed.bytes_a_second, 2 * n_weights * rows / speed.operations_a_second)
-    overhead = getattr(pool.leader.config, "num_hidden_layers", 1) * 3e-4  # of calling one layer's modules from Python
-    return batches * task.decoding.max_new_tokens * (step + overhead)
+    step: float = max(needs.step / speed.bytes_a_second, 2 * n_weights * rows / speed.operations_a_second)
+    overhead = needs.hops * 3e-4  # of calling one layer's modules from Python
+    return batches * limit * (step + overhead)
 
 
 def _existing(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,7 +46,9 @@ class ModelReference:
         if not self.model and self.revision is not None:
             raise RecipeError("'revision' goes with 'model'; an adapter's base takes one of its own")
         if bool(self.model) + (self.adapter is not None) + (self.recipe is not None) != 1:
-            raise RecipeError("a model is named by 'model', by 'adapter' and 'base', or by 'recipe', by exactly one of the three")
+            raise RecipeError(
+                "a model is named by 'model', by 'adapter' and 'base', or by 'recipe', by exactly one of the three"
+            )
 
     def __str__(self) -> str:
         if self.adapter is not None:
@@ -194,6 +196,25 @@ def to_record(recipe: Recipe) -> dict[str, Any]:
         "dtype": recipe.dtype,
         "out_dtype": recipe.out_dtype,
     }
+
+
+def without_scales(recipe: DataFlowRecipe) -> DataFlowRecipe:
+    """The same path with every scale 1."""
+    return replace(recipe, path=tuple(replace(step, scale=1.0) for step in recipe.path))
+
+
+def references(recipe: Recipe) -> list[ModelReference]:
+    """The models that a recipe names, the base first."""
+    if isinstance(recipe, DataFlowRecipe):
+        return [source.reference for source in recipe.models]
+    return [*([] if recipe.base is None else [recipe.base]), *(source.reference for source in recipe.sources)]
+
+
+def methods_of(recipe: Recipe) -> list[str]:
+    """Names of the merge methods that building a recipe runs, those of recipes inside it included."""
+    own = [recipe.method] if isinstance(recipe, ParameterSpaceRecipe) else []
+    inner = [each.recipe for each in references(recipe) if each.recipe is not None]
+    return own + [name for each in inner for name in methods_of(each)]
 
 
 def to_yaml(recipe: Recipe) -> str:

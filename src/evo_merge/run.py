@@ -1,7 +1,7 @@
 """One run, from a composed config to a merged model and its evidence.
 
-The stages: score the sources and the un-tuned merges, search, choose, score once on the test split, write. Each looks into the
-study first, so that a resumed run passes through what is done and goes on where it stopped.
+What is done: score the sources and the un-tuned merges, search, choose, score once on the test split, write. Each step looks
+into the study first, so that a resumed run passes through what is done and goes on where it stopped.
 """
 
 import json
@@ -10,37 +10,41 @@ import shutil
 import signal
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
 from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
-from evo_merge.errors import ConfigError, Interrupted
+from evo_merge.errors import ConfigError, IncompatibleModelsError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.generator import Generator
 from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
+from evo_merge.genome import Gene
+from evo_merge.models.building import check_buildable
 from evo_merge.models.checkpoint import write_checkpoint
-from evo_merge.models.merging import check_recipe
+from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.pool import Pool
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.plan import Needs, describe_plan, needs_of, refuse_shortage
-from evo_merge.recipe import Recipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, Recipe, methods_of, to_yaml, without_scales
 from evo_merge.report.model_card import model_card
 from evo_merge.report.write import replace_text, write_report
-from evo_merge.search import Budget, Recorded, count_evaluated, ranked_candidates, search
+from evo_merge.search import Budget, Recorded, Run, leaders, ranked_candidates
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
+from evo_merge.spaces.data_flow import DataFlowSpace
+from evo_merge.stages import Conditions, Hybrid, Program, SingleSearch, search_portion, starts
 from evo_merge.study import Entrant, Study, opened
-from evo_merge.tasks.base import SPLITS, Split, Task
+from evo_merge.tasks.base import SPLITS, Portion, Split, Task
 from evo_merge.trackers.base import SearchStart, Tracker
 from evo_merge.trackers.progress import Progress
 
@@ -58,25 +62,27 @@ class Parts:
     task: Task
     pool: Pool
     ingredients: Ingredients
-    space: MergeSpace
-    optimizer: Optimizer
+    program: Program
     generator: Generator
     trainer: Any
 
     @property
     def allowed_code(self) -> tuple[str, ...]:
         """Dotted names of methods from elsewhere that may run: those that the user allowed, and the config's own."""
-        return (*self.settings.allow_code, self.start.method)
-
-    @property
-    def start(self) -> Recipe:
-        """The un-optimised merge: every gene at its start."""
-        return self.space.decode(np.asarray([gene.start for gene in self.space.genes], dtype=np.float64))
+        return (*self.settings.allow_code, *(name for recipe in starts(self.program) for name in methods_of(recipe)))
 
     @property
     def needs(self) -> Needs:
         """What the run takes of the machine."""
-        return needs_of(self.pool, self.task, self.generator.batch_size, self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        return needs_of(self.pool, self.program.spaces.values(), self.task, self.generator.batch_size, device)
+
+    @property
+    def portion(self) -> Callable[[int], Portion]:
+        """What the candidates of a generation are asked."""
+        settings = self.settings
+        n_examples = len(self.task.examples("search"))
+        return search_portion(n_examples, settings.evaluation.batch, child_seed(settings.seed, "batches"))
 
 
 def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
@@ -92,23 +98,57 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
                 f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
             )
     pool: Pool = instantiate(config.models, _convert_="all")
-    tensors = tuple(pool.leader.shapes)
-    ingredients = Ingredients(None if pool.base is None else pool.base.reference, pool.recipe_sources, tensors, pool.out_dtype)
-    space: MergeSpace = instantiate(config.merge, ingredients, child_seed(settings.seed, "merge"), _convert_="all")
-    optimizer: Optimizer = instantiate(config.optimizer, space.genes, child_seed(settings.seed, "optimizer"), _convert_="all")
+    if get_class(config.merge._target_) is DataFlowSpace:
+        pool = pool.for_paths()
+    ingredients = _ingredients(pool)
+    program = _program(config, settings, ingredients)
     generator: Generator = instantiate(config.generator, _convert_="all")
     budget, trainer = Budget(**asdict(settings.budget)), new_trainer(config)
-    parts = Parts(settings, budget, task, pool, ingredients, space, optimizer, generator, trainer)
-    check_recipe(parts.start, parts.allowed_code)
+    parts = Parts(settings, budget, task, pool, ingredients, program, generator, trainer)
+    warnings = {text for recipe in starts(program) for text in check_buildable(recipe, pool, parts.allowed_code)}
+    if isinstance(next(iter(program.spaces.values())), DataFlowSpace):
+        warnings |= set(refuse_unroutable(pool.models))
+    for warning in sorted(warnings):
+        log.warning("%s", warning)
     return parts
+
+
+def _ingredients(pool: Pool) -> Ingredients:
+    try:
+        refuse_unmixable(pool.base, pool.sources)
+    except IncompatibleModelsError:
+        are_mixable = False
+    else:
+        are_mixable = True
+    return Ingredients(
+        base=None if pool.base is None else pool.base.reference,
+        sources=pool.recipe_sources,
+        tensors=tuple(pool.leader.shapes),
+        out_dtype=pool.out_dtype,
+        n_layers=tuple(int(getattr(model.config, "num_hidden_layers", 0)) for model in pool.sources),
+        are_mixable=are_mixable,
+    )
+
+
+def _program(config: DictConfig, settings: RunSettings, ingredients: Ingredients) -> Program:
+    def new_optimizer(genes: Sequence[Gene], seed: int) -> Optimizer:
+        optimizer: Optimizer = instantiate(config.optimizer, genes, seed, _convert_="all")
+        return optimizer
+
+    seed = child_seed(settings.seed, "merge")
+    if get_class(config.merge._target_) is Hybrid:
+        hybrid: Hybrid = instantiate(config.merge, ingredients, seed, new_optimizer, _convert_="all")
+        return hybrid
+    space: MergeSpace = instantiate(config.merge, ingredients, seed, _convert_="all")
+    return SingleSearch(space, new_optimizer(space.genes, child_seed(settings.seed, "optimizer")))
 
 
 def plan(config: DictConfig, settings: RunSettings, folder: Path) -> str:
     """What a run would need, as text; raises ``ConfigError`` where it does not fit this machine."""
     parts = compose_parts(config, settings)
     refuse_shortage(parts.needs, folder)
-    batch_size = parts.generator.batch_size
-    return describe_plan(parts.space.genes, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder)
+    spaces, batch_size = parts.program.spaces, parts.generator.batch_size
+    return describe_plan(spaces, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder, parts.portion(0))
 
 
 def start(config: DictConfig, settings: RunSettings, names: dict[str, str], folder: Path) -> None:
@@ -138,8 +178,14 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
 
 def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
     _tell(trackers, "reading the models")
-    splits = _needed_splits(parts.settings)
-    return new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, parts.allowed_code)
+    splits, allowed = _needed_splits(parts.settings), parts.allowed_code
+    first = [entrant.recipe for entrant in _entrants(parts) if entrant.role in ("source", "unoptimised")]
+    return new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, allowed, first)
+
+
+def _entrants(parts: Parts) -> list[Entrant]:
+    space = next(iter(parts.program.spaces.values()))
+    return entrants(space, parts.ingredients, child_seed(parts.settings.seed, "merge"))
 
 
 def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
@@ -147,25 +193,26 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
     with _stop_on_interrupt(folder) as stop:
         evaluator = Recorded(scorer, study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
-        known = ranked_candidates(study, limit=1)
-        begin = SearchStart(
+        begin = partial(
+            SearchStart,
             run_folder=folder,
-            config=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]  # a config is a mapping
-            genes=parts.space.genes,
+            config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
             objectives=parts.task.objectives,
             baselines=baselines,
-            evaluations=parts.budget.evaluations,
-            evaluated=count_evaluated(study),
             seconds=study.seconds,
-            best=known[0] if known else None,
         )
-        for tracker in trackers:
-            tracker.start(begin)
-        search(parts.space, parts.optimizer, evaluator, study, trackers, parts.budget)
+
+        def evaluator_of(stage: str, task: Task) -> Recorded:
+            study.record_examples(Portion("search", stage=stage).key, task.examples("search"))
+            inner = new_evaluator(parts.pool, task, parts.generator, parts.trainer, ["search"], parts.allowed_code, ())
+            return Recorded(inner, study, stop.is_set)
+
+        run = Run(study, trackers, begin)
+        parts.program.conduct(Conditions(run, evaluator, evaluator_of, parts.portion, parts.budget))
         best = _choose(parts, study, evaluator, trackers)
         _tell(trackers, "scoring the test split")
         for entrant in study.entrants():
-            evaluator.evaluate(entrant.recipe, "test")
+            evaluator.evaluate(entrant.recipe, Portion("test"))
         _tell(trackers, "writing the model and the report")
         files = _write(parts, study, folder, best)
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -177,7 +224,7 @@ def _describe(study: Study, parts: Parts) -> None:
     """Keep what the report says about the run, and the examples that its scores are about."""
     names = json.loads(study.get("names") or "{}")
     described = {
-        "genes": json.dumps([asdict(gene) for gene in parts.space.genes]),
+        "stages": json.dumps({name: [asdict(gene) for gene in space.genes] for name, space in parts.program.spaces.items()}),
         "objectives": json.dumps(parts.task.objectives),
         "selection": parts.settings.selection,
         "seed": str(parts.settings.seed),
@@ -194,36 +241,41 @@ def _describe(study: Study, parts: Parts) -> None:
 def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> dict[str, float]:
     """Score the sources and un-tuned merges on the search split, and return their fitness by name."""
     scores = {}
-    for entrant in entrants(parts.space, parts.ingredients, child_seed(parts.settings.seed, "merge")):
+    for entrant in _entrants(parts):
         study.record_entrant(entrant)
         if not study.is_evaluated(entrant.recipe, "search"):
             _tell(trackers, f"scoring {entrant.name}")
-        evaluation, _ = evaluator.evaluate(entrant.recipe, "search")
+        evaluation = evaluator.evaluate(entrant.recipe, Portion("search"))
         scores[entrant.name] = float(evaluation.fitness[0])
     return scores
 
 
 def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> Recipe:
-    """The best candidate, kept as an entrant: by search score, or the best ten once more by validation score."""
-    ranked = ranked_candidates(study, limit=N_FINALISTS)
+    """The best candidate, kept as an entrant beside what it is to be compared with."""
+    stages = parts.program.final_stages(study)
+    # Where every generation was asked other problems, only the best of each can be compared at all.
+    ranked = leaders(study, stages) if parts.settings.evaluation.batch else ranked_candidates(study, N_FINALISTS, stages)
     if not ranked:
         raise ConfigError(
             "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
         )
-    recipes = {candidate.number: candidate.recipe for candidate in study.candidates()}
-    best = ranked[0]
+    best, score = ranked[0], float(ranked[0].evaluation.fitness[0])
     if parts.settings.selection == "validation":
         _tell(trackers, "scoring the finalists on the validation split")
-        scores = [float(evaluator.evaluate(recipes[c.number], "validation")[0].fitness[0]) for c in ranked]
-        best = ranked[scores.index(max(scores))]
+        scores = [float(evaluator.evaluate(c.recipe, Portion("validation")).fitness[0]) for c in ranked]
+        score = max(scores)
+        best = ranked[scores.index(score)]
     study.record_choice(best.number)
-    if best.evaluation.fitness[0] <= 0:
-        log.warning(
-            "no candidate scored above 0 on the search split; look at the answers in the report before you trust the merge"
-        )
-    study.drop_entrant("best")
-    study.record_entrant(Entrant("best", "evolved", recipes[best.number]))
-    return recipes[best.number]
+    if score <= 0:
+        log.warning("the chosen candidate scored 0 or less; look at the answers in the report before you trust the merge")
+    for role in ("best", "ablation", "stage"):
+        study.drop_entrant(role)
+    for entrant in parts.program.stage_results(study):
+        study.record_entrant(entrant)
+    study.record_entrant(Entrant("best", "evolved", best.recipe))
+    if isinstance(best.recipe, DataFlowRecipe) and (ablated := without_scales(best.recipe)) != best.recipe:
+        study.record_entrant(Entrant("ablation", "evolved, all scales 1", ablated))
+    return best.recipe
 
 
 def _write(parts: Parts, study: Study, folder: Path, best: Recipe) -> list[Path]:

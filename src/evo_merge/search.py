@@ -1,9 +1,10 @@
 """The loop: ask, decode, evaluate, tell, record. Resuming is the same loop, which finds in the study what is known already."""
 
+import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from evo_merge.errors import ConfigError, Interrupted
@@ -12,19 +13,19 @@ from evo_merge.optimizers.base import Optimizer
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.study import StoredCandidate, Study
-from evo_merge.tasks.base import Split
-from evo_merge.trackers.base import Candidate, Generation, Tracker
+from evo_merge.tasks.base import Portion
+from evo_merge.trackers.base import Candidate, Generation, SearchStart, Tracker
 
 log = logging.getLogger(__name__)
-_LOGGED = "logged_generations"
+_LOGGED = "logged_generations"  # of each stage
 _MAX_IDLE = 100  # generations in a row without a new recipe; free as they are, no other limit would ever end them
 
 
 class Evaluator(Protocol):
     """Scores recipes."""
 
-    def evaluate(self, recipe: Recipe, split: Split) -> Evaluation:
-        """Score a recipe on a split; one that cannot be built comes back as failed, with the reason."""
+    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
+        """Score a recipe on a split, or some of it; one that cannot be built comes back as failed, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,110 +67,205 @@ class Recorded:
     def __init__(self, evaluator: Evaluator, study: Study, stop_wanted: Callable[[], bool]) -> None:
         self._evaluator, self._study, self._stop_wanted = evaluator, study, stop_wanted
 
-    def evaluate(self, recipe: Recipe, split: Split) -> tuple[Evaluation, bool]:
-        """The evaluation, and whether it was known before.
+    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
+        """The evaluation, known or new.
 
         Raises:
             Interrupted: The user asked to stop; what was evaluated is recorded.
         """
-        known = self._study.evaluation(recipe, split)
+        known = self._study.evaluation(recipe, portion.key)
         if known is not None:
-            return known, True
+            return known
         if self._stop_wanted():
             raise Interrupted
-        log.info("evaluating recipe %s on %s", recipe_hash(recipe)[:8], split)
-        evaluation = self._evaluator.evaluate(recipe, split)
-        self._study.record_evaluation(recipe, split, evaluation)
+        log.info("evaluating recipe %s on %s", recipe_hash(recipe)[:8], portion.key)
+        evaluation = self._evaluator.evaluate(recipe, portion)
+        self._study.record_evaluation(recipe, portion, evaluation)
         if evaluation.failure is not None:
             log.info("recipe %s failed: %s", recipe_hash(recipe)[:8], evaluation.failure)
-        return evaluation, False
+        return evaluation
 
 
-def search(
-    space: MergeSpace,
-    optimizer: Optimizer,
-    evaluator: Recorded,
-    study: Study,
-    trackers: Sequence[Tracker],
-    budget: Budget,
-) -> None:
-    """Run generations until the budget is spent; everything found is in the study.
+@dataclass(frozen=True)
+class Run:
+    """What the searches of a run share.
 
-    Raises:
-        Interrupted: The user asked to stop.
-        StudyError: A resumed run does not propose what it proposed before.
+    Attributes:
+        study: The run's memory.
+        trackers: Who hears of every candidate.
+        start: What trackers are told before each search, but for what is the search's own.
+        rounds: Counts the generations of all searches.
     """
-    stored = study.candidates()
-    recorded = {candidate.generation for candidate in stored}
-    # Candidates are evaluated in order, so the trackers heard of all before the first that was not.
-    n_told = next((c.number for c in stored if not study.is_evaluated(c.recipe, "search")), len(stored))
-    n_logged = int(study.get(_LOGGED) or 0)
-    known = _free(study)
-    best, best_generation, number, n_evaluated, n_idle = -math.inf, 0, 0, 0, 0
-    # A generation that was begun before a resume is always finished, whatever the budget says now.
-    while number in recorded or not _spent(budget, study, n_evaluated, number, best_generation):
-        if n_idle == _MAX_IDLE:
-            log.warning("the search ends: the last %d generations proposed nothing new", n_idle)
-            break
-        genomes = optimizer.ask()
-        recipes = [space.decode(genome) for genome in genomes]
-        numbers = study.record_generation(number, list(genomes), recipes)
+
+    study: Study
+    trackers: Sequence[Tracker]
+    start: Callable[..., SearchStart]
+    rounds: Iterator[int] = field(default_factory=itertools.count)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search of a run: which box, who proposes, who scores.
+
+    Attributes:
+        name: Empty where the run has only one.
+        space: The box.
+        optimizer: Proposes genomes of it.
+        evaluator: Scores the recipes.
+        portion: What the candidates of a generation are asked, by its number.
+    """
+
+    name: str
+    space: MergeSpace
+    optimizer: Optimizer
+    evaluator: Recorded
+    portion: Callable[[int], Portion]
+
+
+class Search:
+    """The loop of one stage, which may be left and entered again.
+
+    Attributes:
+        stage: What it searches.
+        best: The best fitness so far; minus infinity before there is one.
+    """
+
+    def __init__(self, stage: Stage, run: Run) -> None:
+        self.stage, self._run = stage, run
+        self.best = -math.inf
+        self._number = 0  # of the next generation
+        self._best_generation = 0
+        self._n_evaluated = 0
+        stored = run.study.candidates()
+        self._recorded = {candidate.generation for candidate in stored if candidate.stage == stage.name}
+        # Candidates are evaluated in order, so the trackers heard of all before the first that was not.
+        unknown = (c.number for c in stored if not run.study.is_evaluated(c.recipe, c.portion))
+        self._n_told = next(unknown, len(stored))
+        self._known = {(digest, "search") for digest in _free(run.study)}  # they were asked the whole split
+
+    def advance(self, budget: Budget) -> None:
+        """Run generations until the budget of the stage is spent; everything found is in the study.
+
+        Raises:
+            Interrupted: The user asked to stop.
+            StudyError: A resumed run does not propose what it proposed before.
+        """
+        study, trackers, stage = self._run.study, self._run.trackers, self.stage
+        begin = self._run.start(
+            stage=stage.name,
+            genes=stage.space.genes,
+            evaluations=budget.evaluations,
+            evaluated=count_evaluated(study, stage.name),
+            best=next(iter(ranked_candidates(study, 1, [stage.name])), None),
+        )
+        for tracker in trackers:
+            tracker.start(begin)
+        n_idle = 0
+        # A generation that was begun before a resume is always finished, whatever the budget says now.
+        while self._number in self._recorded or not self._spent(budget):
+            if n_idle == _MAX_IDLE:
+                log.warning("the search ends: the last %d generations proposed nothing new", n_idle)
+                break
+            candidates = self._generation()
+            n_idle = n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
+
+    def _generation(self) -> list[Candidate]:
+        study, trackers, stage, number = self._run.study, self._run.trackers, self.stage, self._number
+        logged, count = f"{_LOGGED}/{stage.name}", next(self._run.rounds)
+        genomes, portion = stage.optimizer.ask(), stage.portion(number)
+        recipes = [stage.space.decode(genome) for genome in genomes]
+        numbers = study.record_generation(stage.name, number, portion, list(genomes), recipes)
         candidates = []
         for index, genome, recipe in zip(numbers, genomes, recipes, strict=True):
-            evaluation, _ = evaluator.evaluate(recipe, "search")
-            key = recipe_hash(recipe)
-            candidate = Candidate(index, number, genome, evaluation, repeated=key in known)
-            n_evaluated += not candidate.repeated
-            known.add(key)
+            evaluation = stage.evaluator.evaluate(recipe, portion)
+            key = (recipe_hash(recipe), portion.key)
+            candidate = Candidate(index, stage.name, number, count, genome, recipe, evaluation, repeated=key in self._known)
+            self._n_evaluated += not candidate.repeated
+            self._known.add(key)
             candidates.append(candidate)
-            if index >= n_told:
+            if index >= self._n_told:
                 for tracker in trackers:
                     tracker.candidate(candidate)
-            if evaluation.fitness[0] > best:
-                best, best_generation = float(evaluation.fitness[0]), number
-        optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
-        if number >= n_logged:
+            if evaluation.fitness[0] > self.best:
+                self.best, self._best_generation = float(evaluation.fitness[0]), number
+        stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
+        if number >= int(study.get(logged) or 0):
             for tracker in trackers:
-                tracker.generation(Generation(number, candidates))
-            study.set(_LOGGED, str(number + 1))
-        n_idle = n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
-        number += 1
+                tracker.generation(Generation(number, count, candidates))
+            study.set(logged, str(number + 1))
+        self._number += 1
+        return candidates
+
+    def _spent(self, budget: Budget) -> bool:
+        return (
+            (budget.evaluations is not None and self._n_evaluated >= budget.evaluations)
+            or (budget.generations is not None and self._number >= budget.generations)
+            or (budget.minutes is not None and self._run.study.seconds >= 60 * budget.minutes)
+            or (budget.patience is not None and self._number - self._best_generation > budget.patience)
+        )
 
 
-def count_evaluated(study: Study) -> int:
-    """Candidates evaluated so far, as the budget counts them."""
-    evaluated = {recipe_hash(c.recipe) for c in study.candidates() if study.is_evaluated(c.recipe, "search")}
-    return len(evaluated - _free(study))
+def count_evaluated(study: Study, stage: str = "") -> int:
+    """Candidates of a stage evaluated so far, as the budget counts them."""
+    free = _free(study)
+    evaluated = {
+        (recipe_hash(c.recipe), c.portion)
+        for c in study.candidates()
+        if c.stage == stage and study.is_evaluated(c.recipe, c.portion)
+    }
+    return sum(portion != "search" or digest not in free for digest, portion in evaluated)
 
 
-def ranked_candidates(study: Study, limit: int) -> list[Candidate]:
-    """The best evaluated candidates by search score, among equals the earlier first; without failed and repeated ones."""
+def ranked_candidates(study: Study, limit: int, stages: Collection[str]) -> list[Candidate]:
+    """The best evaluated candidates of some stages by search score, without failed and repeated ones.
+
+    Among equals the earlier comes first.
+    """
     fitness: dict[str, float] = {}
     first: dict[str, StoredCandidate] = {}
     for stored in study.candidates():
         key = recipe_hash(stored.recipe)
-        evaluation = None if key in first else study.evaluation(stored.recipe, "search")
+        if key in first or stored.stage not in stages:
+            continue
+        evaluation = study.evaluation(stored.recipe, stored.portion)
         if evaluation is not None and evaluation.failure is None:
             fitness[key], first[key] = float(evaluation.fitness[0]), stored  # not kept: its completions may be many
     best = sorted(first, key=lambda key: -fitness[key])[:limit]
     return [_told(first[key], study) for key in best]
 
 
+def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
+    """The best candidate of every generation of some stages, each recipe once, the last generation's first.
+
+    Where each generation was asked other problems, scores of different generations say little about each other.
+    """
+    best: dict[tuple[str, int], tuple[float, StoredCandidate]] = {}
+    for stored in study.candidates():
+        place = (stored.stage, stored.generation)
+        evaluation = study.evaluation(stored.recipe, stored.portion) if stored.stage in stages else None
+        score = -math.inf if evaluation is None else float(evaluation.fitness[0])
+        if math.isfinite(score) and score > best.get(place, (-math.inf,))[0]:
+            best[place] = (score, stored)
+    last_first = sorted(best.values(), key=lambda pair: -pair[1].number)
+    found = {recipe_hash(stored.recipe): stored for _, stored in last_first}
+    return [_told(stored, study) for stored in found.values()]
+
+
 def _told(stored: StoredCandidate, study: Study) -> Candidate:
-    evaluation = study.evaluation(stored.recipe, "search")
-    assert evaluation is not None, "only evaluated candidates are ranked"
-    return Candidate(stored.number, stored.generation, stored.genome, evaluation, repeated=False)
+    evaluation = study.evaluation(stored.recipe, stored.portion)
+    assert evaluation is not None, "only evaluated candidates are told of"
+    return Candidate(
+        number=stored.number,
+        stage=stored.stage,
+        generation=stored.generation,
+        round=stored.generation,
+        genome=stored.genome,
+        recipe=stored.recipe,
+        evaluation=evaluation,
+        repeated=False,
+    )
 
 
 def _free(study: Study) -> set[str]:
     """Recipes that cost no budget when a candidate has them: the sources' and the un-tuned merges'."""
-    return {recipe_hash(entrant.recipe) for entrant in study.entrants() if entrant.role != "best"}
-
-
-def _spent(budget: Budget, study: Study, n_evaluated: int, n_generations: int, best_generation: int) -> bool:
-    return (
-        (budget.evaluations is not None and n_evaluated >= budget.evaluations)
-        or (budget.generations is not None and n_generations >= budget.generations)
-        or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
-        or (budget.patience is not None and n_generations - best_generation > budget.patience)
-    )
+    return {recipe_hash(entrant.recipe) for entrant in study.entrants() if entrant.role not in ("best", "ablation", "stage")}

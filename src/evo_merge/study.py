@@ -2,7 +2,8 @@
 
 Everything is written in a transaction of its own before anyone is told of it, so that a killed run loses only the candidate in
 flight. Resuming needs nothing else: the same loop runs again with a fresh optimizer of the same seed, proposes the same
-candidates, and finds their evaluations here. The file is plain SQL and JSON; it holds no pickled object.
+candidates, and finds their evaluations here. The file is plain SQL, JSON and YAML, and genomes are the bytes of little-endian
+doubles; it holds no pickled object.
 """
 
 import json
@@ -21,10 +22,11 @@ from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
-from evo_merge.tasks.base import Example, Split
+from evo_merge.tasks.base import Example, Portion
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "study.sqlite"
+_DOUBLE = "<f8"
 _SCHEMA = """
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE examples (split TEXT, position INTEGER, id TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
@@ -32,11 +34,11 @@ CREATE TABLE examples (split TEXT, position INTEGER, id TEXT NOT NULL, question 
 CREATE TABLE recipes (hash TEXT PRIMARY KEY, yaml TEXT NOT NULL);
 CREATE TABLE entrants (position INTEGER PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
     recipe TEXT NOT NULL REFERENCES recipes (hash));
-CREATE TABLE candidates (number INTEGER PRIMARY KEY, generation INTEGER NOT NULL, genome TEXT NOT NULL,
-    recipe TEXT NOT NULL REFERENCES recipes (hash));
-CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCES recipes (hash), split TEXT NOT NULL,
+CREATE TABLE candidates (number INTEGER PRIMARY KEY, stage TEXT NOT NULL, generation INTEGER NOT NULL, portion TEXT NOT NULL,
+    genome BLOB NOT NULL, recipe TEXT NOT NULL REFERENCES recipes (hash));
+CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCES recipes (hash), portion TEXT NOT NULL,
     metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, failure TEXT, merge_seconds REAL NOT NULL,
-    evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, split));
+    evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, portion));
 CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
     scores TEXT NOT NULL, PRIMARY KEY (evaluation, position));
 """
@@ -47,8 +49,9 @@ class Entrant:
     """A model outside the search that is scored beside it.
 
     Attributes:
-        role: ``source``, ``unoptimised`` (every gene at its start), ``baseline`` (an un-tuned merge by another method) or
-            ``best`` (what the search chose).
+        role: ``source``, ``unoptimised`` (every gene at its start), ``baseline`` (an un-tuned merge by another method),
+            ``stage`` (the best of an earlier stage), ``best`` (what the search chose) or ``ablation`` (the best without
+            something that was evolved).
     """
 
     role: str
@@ -58,12 +61,23 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """A proposed candidate; its evaluation is found by its recipe."""
+    """A proposed candidate; its evaluation is found by its recipe and portion.
+
+    Attributes:
+        number: Counts the candidates of the run from 0.
+        stage: Which search of the run it belongs to; empty where there is only one.
+        generation: Counts the stage's rounds of ask and tell from 0.
+        genome: ``(dim,)``.
+        recipe: Decoded from it.
+        portion: Key of what it is asked.
+    """
 
     number: int
+    stage: str
     generation: int
     genome: Genome
     recipe: Recipe
+    portion: str
 
 
 class Study:
@@ -156,8 +170,12 @@ class Study:
 
     # -- what is asked of the models ---------------------------------------------------------------------------------------
 
-    def record_examples(self, split: Split, examples: Sequence[Example]) -> None:
-        """Keep a split's examples; raises ``StudyError`` where a resumed run has other data than it began with."""
+    def record_examples(self, split: str, examples: Sequence[Example]) -> None:
+        """Keep the examples of a whole split, named by its portion's key.
+
+        Raises:
+            StudyError: A resumed run has other data than it began with.
+        """
         known = self.examples(split)
         if known and list(known) != list(examples):
             raise StudyError(f"the data of the '{split}' split changed since the run began; restore it, or start a new run")
@@ -166,7 +184,7 @@ class Study:
             with self._db:
                 self._db.executemany("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", rows)
 
-    def examples(self, split: Split) -> list[Example]:
+    def examples(self, split: str) -> list[Example]:
         """The examples of a split, in the order of the rows of every evaluation of it."""
         rows = self._db.execute("SELECT id, question, answer FROM examples WHERE split = ? ORDER BY position", (split,))
         return [Example(*row) for row in rows]
@@ -194,8 +212,10 @@ class Study:
         with self._db:
             self._db.execute("DELETE FROM entrants WHERE role = ?", (role,))
 
-    def record_generation(self, generation: int, genomes: Sequence[Genome], recipes: Sequence[Recipe]) -> list[int]:
-        """Keep what an optimizer proposed, before anything is evaluated.
+    def record_generation(
+        self, stage: str, generation: int, portion: Portion, genomes: Sequence[Genome], recipes: Sequence[Recipe]
+    ) -> list[int]:
+        """Keep what a stage's optimizer proposed, and what it is to be asked, before anything is evaluated.
 
         Returns:
             The candidates' numbers.
@@ -203,20 +223,22 @@ class Study:
         Raises:
             StudyError: A resumed run proposes other candidates than it did, so that it would not be the same run.
         """
-        known = self._candidates("WHERE generation = ?", generation)
+        known = self._candidates("WHERE stage = ? AND generation = ?", stage, generation)
         if known:
-            same = len(known) == len(genomes) and all(np.array_equal(c.genome, g) for c, g in zip(known, genomes, strict=True))
-            if not same:
+            proposed = [(genome.tolist(), recipe, portion.key) for genome, recipe in zip(genomes, recipes, strict=True)]
+            if [(c.genome.tolist(), c.recipe, c.portion) for c in known] != proposed:
+                of_stage = f" of stage '{stage}'" if stage else ""
                 raise StudyError(
-                    f"generation {generation} is not what the run proposed before; the optimizer, its library or the config "
-                    "changed: restore it, or start a new run"
+                    f"generation {generation}{of_stage} is not what the run proposed before; the optimizer, its library, the "
+                    "config or an earlier stage changed: restore it, or start a new run"
                 )
             return [c.number for c in known]
         first = int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
         with self._db:
             for number, (genome, recipe) in enumerate(zip(genomes, recipes, strict=True), start=first):
-                row = (number, generation, json.dumps(genome.tolist()), self._keep_recipe(recipe))
-                self._db.execute("INSERT INTO candidates VALUES (?, ?, ?, ?)", row)
+                digest = self._keep_recipe(recipe)
+                row = (number, stage, generation, portion.key, genome.astype(_DOUBLE).tobytes(), digest)
+                self._db.execute("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)", row)
         return list(range(first, first + len(genomes)))
 
     def candidates(self) -> list[StoredCandidate]:
@@ -225,15 +247,15 @@ class Study:
 
     # -- what they scored --------------------------------------------------------------------------------------------------
 
-    def record_evaluation(self, recipe: Recipe, split: Split, evaluation: Evaluation) -> None:
+    def record_evaluation(self, recipe: Recipe, portion: Portion, evaluation: Evaluation) -> None:
         """Keep an evaluation with every score and completion, all or nothing."""
         with self._db:
             cursor = self._db.execute(
-                "INSERT INTO evaluations (recipe, split, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, "
+                "INSERT INTO evaluations (recipe, portion, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, "
                 "new_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._keep_recipe(recipe),
-                    split,
+                    portion.key,
                     json.dumps(evaluation.metrics),
                     evaluation.n_objectives,
                     evaluation.failure,
@@ -242,17 +264,18 @@ class Study:
                     evaluation.new_tokens,
                 ),
             )
-            answers = zip(evaluation.completions, evaluation.scores.tolist(), strict=True)
-            rows = [(cursor.lastrowid, i, text, json.dumps(scores)) for i, (text, scores) in enumerate(answers)]
+            positions = range(len(evaluation.completions)) if evaluation.positions is None else evaluation.positions
+            answers = zip(positions, evaluation.completions, evaluation.scores.tolist(), strict=True)
+            rows = [(cursor.lastrowid, i, text, json.dumps(scores)) for i, text, scores in answers]
             self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
             self._keep_time()
 
-    def evaluation(self, recipe: Recipe, split: Split) -> Evaluation | None:
-        """What a recipe scored on a split, or ``None`` where it was not evaluated on it."""
+    def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
+        """What a recipe scored on the portion of that key, or ``None`` where it was not evaluated on it."""
         row = self._db.execute(
             "SELECT id, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens FROM evaluations "
-            "WHERE recipe = ? AND split = ?",
-            (recipe_hash(recipe), split),
+            "WHERE recipe = ? AND portion = ?",
+            (recipe_hash(recipe), portion),
         ).fetchone()
         if row is None:
             return None
@@ -260,22 +283,32 @@ class Study:
         names = tuple(json.loads(metrics))
         if failure is not None:
             return failed(names, n_objectives, failure, merge_seconds)
-        query = "SELECT completion, scores FROM answers WHERE evaluation = ? ORDER BY position"
+        query = "SELECT position, completion, scores FROM answers WHERE evaluation = ? ORDER BY position"
         answers = self._db.execute(query, (number,)).fetchall()
-        scores = np.asarray([json.loads(text) for _, text in answers], dtype=np.float64).reshape(len(answers), len(names))
-        completions = tuple(str(completion) for completion, _ in answers)
-        return Evaluation(names, n_objectives, scores, completions, None, merge_seconds, evaluation_seconds, new_tokens)
+        scores = np.asarray([json.loads(text) for _, _, text in answers], dtype=np.float64).reshape(len(answers), len(names))
+        return Evaluation(
+            names,
+            n_objectives,
+            scores,
+            completions=tuple(str(completion) for _, completion, _ in answers),
+            merge_seconds=merge_seconds,
+            evaluation_seconds=evaluation_seconds,
+            new_tokens=new_tokens,
+            positions=tuple(position for position, _, _ in answers) if ":" in portion else None,
+        )
 
-    def is_evaluated(self, recipe: Recipe, split: Split) -> bool:
+    def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
-        query = "SELECT 1 FROM evaluations WHERE recipe = ? AND split = ?"
-        return self._db.execute(query, (recipe_hash(recipe), split)).fetchone() is not None
+        query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"
+        return self._db.execute(query, (recipe_hash(recipe), portion)).fetchone() is not None
 
-    def _candidates(self, condition: str, *values: int) -> list[StoredCandidate]:
-        query = "SELECT number, generation, genome, yaml FROM candidates JOIN recipes ON recipe = hash "
+    def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
+        query = "SELECT number, stage, generation, genome, yaml, portion FROM candidates JOIN recipes ON recipe = hash "
+        rows = self._db.execute(f"{query}{condition} ORDER BY number", values).fetchall()
+        recipes = {text: from_yaml(text) for text in {row[4] for row in rows}}  # parsing is slow, and many repeat
         return [
-            StoredCandidate(number, generation, np.asarray(json.loads(genome), dtype=np.float64), from_yaml(text))
-            for number, generation, genome, text in self._db.execute(f"{query}{condition} ORDER BY number", values)
+            StoredCandidate(number, stage, generation, np.frombuffer(blob, _DOUBLE).astype(np.float64), recipes[text], portion)
+            for number, stage, generation, blob, text, portion in rows
         ]
 
     def _keep_recipe(self, recipe: Recipe) -> str:

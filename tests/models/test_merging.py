@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from evo_merge.errors import ModelError, RecipeError, UnusableCandidateError
-from evo_merge.models.merging import TensorMerger, check_recipe
+from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 
@@ -249,7 +249,7 @@ def test_numbers_that_do_not_fit_the_method_are_one_sentence(
 ) -> None:
     recipe = make_recipe("dare_ties", family / "base", {n: family / n for n in "ab"}, ParameterRule(("*",), values))
     with pytest.raises(RecipeError, match=said):
-        check_recipe(recipe)
+        check_mixture(recipe)
     with pytest.raises(RecipeError, match=said):
         TensorMerger(Pool.of_recipe(recipe), CPU).of(recipe)
 
@@ -274,14 +274,14 @@ def test_a_method_that_cannot_be_is_one_sentence(
     recipe = make_recipe("dare_ties", family / "base", {n: family / n for n in "abc"}, *dare.parameters)
     fields = {key: getattr(recipe, key) for key in ("base", "sources", "method", "options", "parameters", "seed")}
     with pytest.raises(RecipeError, match=said):
-        check_recipe(ParameterSpaceRecipe(**fields | changes, dtype="float32", out_dtype="float32"))
+        check_mixture(ParameterSpaceRecipe(**fields | changes, dtype="float32", out_dtype="float32"))
 
 
 def test_slerp_of_three_sources_is_refused(family: Path, make_recipe: MakeRecipe) -> None:
     with pytest.raises(RecipeError, match="'slerp' merges exactly 2 sources, got 3"):
-        check_recipe(make_recipe("slerp", None, {n: family / n for n in "abc"}, everywhere(t=0.5)))
+        check_mixture(make_recipe("slerp", None, {n: family / n for n in "abc"}, everywhere(t=0.5)))
     with pytest.raises(RecipeError, match=r"'t' must be one number, got \[0.5, 0.5\]"):
-        check_recipe(make_recipe("slerp", None, {n: family / n for n in "ab"}, everywhere(t=(0.5, 0.5))))
+        check_mixture(make_recipe("slerp", None, {n: family / n for n in "ab"}, everywhere(t=(0.5, 0.5))))
 
 
 def test_a_model_outside_the_pool_is_named(family: Path, make_recipe: MakeRecipe) -> None:

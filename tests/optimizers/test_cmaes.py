@@ -1,11 +1,15 @@
 """The settings of the published runs: the same proposals as the plain library with them."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cmaes import CMA
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
 from evo_merge.optimizers.cmaes import CMAES
@@ -83,6 +87,36 @@ def test_the_start_up_trial_is_one_random_candidate_that_is_never_told() -> None
         assert np.array_equal(ours, expected)
         with_trial.tell(ours, evaluations_of(ours))
         without.tell(expected, evaluations_of(expected))
+
+
+def test_genes_without_bounds_step_in_shares_of_their_span() -> None:
+    inf = float("inf")
+    genes = tuple(Gene(f"g{i}", -inf, inf, 0.1 * i, span=0.6) for i in range(6))
+    ours = published(genes, 3, population_size=20)
+    theirs = CMA(mean=np.array([gene.start for gene in genes]), sigma=0.1, seed=3, population_size=20)
+    for _ in range(10):
+        genomes = ours.ask()
+        expected = np.stack([theirs.ask() for _ in range(20)])
+        np.testing.assert_allclose(genomes, expected, rtol=0, atol=1e-11)
+        ours.tell(genomes, evaluations_of(expected))
+        theirs.tell([(row, -fitness_of(row)) for row in expected])
+
+
+def test_the_published_path_search_begins_at_zero_with_steps_of_a_tenth() -> None:
+    genes = tuple(Gene(f"g{i}", -float("inf"), float("inf"), 0.1, span=0.6) for i in range(30))
+    preset = OmegaConf.load(Path(__file__).parents[2] / "conf" / "optimizer" / "cmaes_evojax.yaml")
+    optimizer = instantiate(preset, genes, 1)
+    first = optimizer.ask()
+    assert first.shape == (128, 30)
+    assert abs(first.mean()) < 5 * 0.1 / first.size**0.5
+    assert abs(first.std() - 0.1) < 0.005
+
+
+def test_a_mean_outside_a_box_is_refused() -> None:
+    genes = (*unit(2), Gene("scale", 0.5, 2.0, 1.0))
+    assert published(genes, 1, mean=0.75).ask().shape[1] == 3
+    with pytest.raises(ConfigError, match=r"optimizer\.mean is 0\.0, outside \[0\.5, 2\.0\] of 'scale'; optimizer\.mean=null"):
+        published(genes, 1, mean=0.0)
 
 
 @pytest.mark.parametrize("sigma0", [0.0, -1.0, float("nan")])

@@ -13,7 +13,7 @@ from evo_merge.methods.base import MergeMethod
 from evo_merge.methods.dare_ties import DareTies
 from evo_merge.methods.linear import Linear
 from evo_merge.methods.slerp import Slerp
-from evo_merge.models.merging import check_recipe
+from evo_merge.models.merging import check_mixture
 from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash, to_yaml
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
@@ -129,7 +129,7 @@ def test_the_same_genome_is_the_same_recipe_and_survives_its_file(granularity: s
     assert first == second
     assert recipe_hash(first) == recipe_hash(second)
     assert from_yaml(to_yaml(first)) == first
-    check_recipe(first)  # what a space decodes can be built
+    check_mixture(first)  # what a space decodes can be built
 
 
 def test_a_method_without_a_base_decodes_to_a_recipe_without_one() -> None:

@@ -19,6 +19,7 @@ class Evaluation:
         merge_seconds: Building the candidate.
         evaluation_seconds: Answering and scoring.
         new_tokens: Tokens generated.
+        positions: Where each row's example stands in the split; ``None`` where the rows are the whole split in order.
     """
 
     metrics: tuple[str, ...]
@@ -29,6 +30,7 @@ class Evaluation:
     merge_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     new_tokens: int = 0
+    positions: tuple[int, ...] | None = None
 
     @property
     def means(self) -> dict[str, float]:

@@ -15,18 +15,14 @@ from evo_merge.evaluation.generator import Completions, Generator
 from evo_merge.evaluation.module import AnsweringModule
 from evo_merge.evaluation.prompts import render_split
 from evo_merge.recipe import Recipe
-from evo_merge.tasks.base import Split, Task
+from evo_merge.tasks.base import Portion, Split, Task
 
 
 class Assembler(Protocol):
-    """Holds one model, and makes it any recipe's."""
+    """Makes models of recipes."""
 
-    @property
-    def model(self) -> PreTrainedModel:
-        """Always the same object, with the same parameters; their device may change once, before the first recipe."""
-
-    def assemble(self, recipe: Recipe) -> None:
-        """Write the recipe's weights into the model, in place; raises ``UnusableCandidateError`` where it cannot."""
+    def assemble(self, recipe: Recipe) -> PreTrainedModel:
+        """The recipe's model on the device, until the next call; raises ``UnusableCandidateError`` where there is none."""
 
 
 class Evaluator:
@@ -40,8 +36,9 @@ class Evaluator:
         generator: Generator,
         trainer: Trainer,
         splits: Sequence[Split],
+        window: int | None,
     ) -> None:
-        """Render the prompts, and put the model where the trainer computes.
+        """Render the prompts.
 
         Args:
             assembler: Builds the candidates.
@@ -50,23 +47,20 @@ class Evaluator:
             generator: How they answer.
             trainer: Its precision must be ``32-true`` (Lightning's default), which casts nothing.
             splits: What this run will need. A prompt that does not fit shows now, not after the search.
+            window: Tokens that the models can attend to; ``None`` where there is no limit.
         """
         self._assembler = assembler
         self._task = task
         self._trainer = trainer
-        model = assembler.model
-        window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._splits = {name: render_split(task, name, tokenizer, window, generator.batch_size) for name in splits}
-        self._module = AnsweringModule(model, tokenizer, generator, task.decoding)
-        # Lightning would move it too, but only after the first candidate had been assembled elsewhere.
-        self._module.to(trainer.strategy.root_device)
+        self._module = AnsweringModule(tokenizer, generator, task.decoding)
 
-    def evaluate(self, recipe: Recipe, split: Split) -> Evaluation:
+    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
         """Score a recipe; one that cannot be built or scored comes back as failed, with the reason."""
-        task, rendered = self._task, self._splits[split]
+        task, rendered = self._task, self._splits[portion.split].only(portion.positions)
         started = time.perf_counter()
         try:
-            self._assembler.assemble(recipe)
+            self._module.model = self._assembler.assemble(recipe)
         except UnusableCandidateError as error:
             return failed(task.metrics, len(task.objectives), str(error), time.perf_counter() - started)
         assembled = time.perf_counter()
@@ -92,4 +86,5 @@ class Evaluator:
             merge_seconds=assembled - started,
             evaluation_seconds=time.perf_counter() - assembled,
             new_tokens=n_tokens,
+            positions=portion.positions,
         )

@@ -13,13 +13,11 @@ from evo_merge.tasks.base import Decoding
 
 
 class AnsweringModule(LightningModule):
-    """A model that answers prompts; its weights are exchanged between two predictions."""
+    """A model that answers prompts; the candidate's, exchanged between two predictions."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generator: Generator, decoding: Decoding
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, generator: Generator, decoding: Decoding) -> None:
         super().__init__()
-        self.model = model
+        self.model: PreTrainedModel
         self.tokenizer = tokenizer
         self.generator = generator
         self.decoding = decoding

@@ -1,7 +1,7 @@
 """A split's prompts, tokenized and batched by length: once a run, since all candidates share the tokenizer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,11 +39,29 @@ class RenderedSplit:
 
     Attributes:
         examples: In the split's own order, which ``PromptBatch.positions`` refers to.
+        rows: Token ids of each example's prompt.
+        padding: The token that stands in the padding.
+        batch_size: Rows of a batch; the last batch may have fewer.
         batches: The longest prompts first, so that a batch too large for the memory is met at once.
     """
 
     examples: tuple[Example, ...]
-    batches: tuple[PromptBatch, ...]
+    rows: tuple[tuple[int, ...], ...]
+    padding: int
+    batch_size: int
+    batches: tuple[PromptBatch, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        order = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i]))  # stable: equal lengths stay in order
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        object.__setattr__(self, "batches", tuple(_batch(positions, self.rows, self.padding) for positions in batches))
+
+    def only(self, positions: Sequence[int] | None) -> "RenderedSplit":
+        """Some of the examples, in that order; ``None`` is all."""
+        if positions is None:
+            return self
+        examples, rows = tuple(self.examples[i] for i in positions), tuple(self.rows[i] for i in positions)
+        return RenderedSplit(examples, rows, self.padding, self.batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -73,11 +91,9 @@ def render_split(
         raise DataError(f"task '{task.name}' has no examples in its '{split}' split")
     rows = [_token_ids(tokenizer, task.prompt(example)) for example in examples]
     _check_lengths(examples, rows, split, window, task.decoding.max_new_tokens)
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))  # stable: equal lengths stay in the split's order
     # What stands in the padding is never attended to; 0 is a token of every vocabulary.
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    return RenderedSplit(examples, tuple(_batch(positions, rows, padding) for positions in batches))
+    return RenderedSplit(examples, tuple(map(tuple, rows)), padding, batch_size)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -108,7 +124,7 @@ def _check_lengths(
         )
 
 
-def _batch(positions: Sequence[int], rows: Sequence[list[int]], padding: int) -> PromptBatch:
+def _batch(positions: Sequence[int], rows: Sequence[Sequence[int]], padding: int) -> PromptBatch:
     longest = max(len(rows[i]) for i in positions)
     input_ids = torch.full((len(positions), longest), padding, dtype=torch.int64)
     attention_mask = torch.zeros((len(positions), longest), dtype=torch.int64)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 
@@ -11,24 +11,34 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from evo_merge.errors import ConfigError
+from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.generator import Generator
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
+from evo_merge.recipe import Recipe
 from evo_merge.tasks.base import Split, Task
 
 _SMALL = 5_000_000  # weights
 
 
 def new_evaluator(
-    pool: Pool, task: Task, generator: Generator, trainer: Any, splits: Sequence[Split], allowed_code: Sequence[str]
+    pool: Pool,
+    task: Task,
+    generator: Generator,
+    trainer: Any,
+    splits: Sequence[Split],
+    allowed_code: Sequence[str],
+    recipes: Sequence[Recipe],
 ) -> Evaluator:
-    """What scores recipes over a pool's models; every model has been read once, so none of them is broken."""
+    """What scores recipes over a pool's models; the given ones have been assembled once, so that a broken model shows now."""
     assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed_code))
-    assembler.read_all()
-    return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits)
+    for recipe in recipes:
+        with suppress(UnusableCandidateError):
+            assembler.assemble(recipe)
+    window = getattr(pool.leader.config.get_text_config(), "max_position_embeddings", None)
+    return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits, window)
 
 
 def new_trainer(config: DictConfig) -> Any:

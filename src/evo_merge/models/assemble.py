@@ -1,52 +1,88 @@
-"""Candidates in memory, in place: each is one pass over the sources into the parameters of a model that is already there."""
+"""Candidates in memory: weights mixed in place, or a path through layers that are shared."""
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from evo_merge.errors import IncompatibleModelsError
+from evo_merge.models.building import check_buildable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
-from evo_merge.models.skeleton import empty_model
-from evo_merge.recipe import Recipe
+from evo_merge.models.shared_layers import SharedLayers
+from evo_merge.models.skeleton import empty_model, refuse_lacking
+from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
 
 
 class Assembler:
-    """A model on the device whose weights become those of one recipe after another.
+    """Makes one recipe after another a model on the device.
+
+    What is resident serves one kind of recipes at a time, and is let go when the next recipe is of the other kind.
+
+    Args:
+        pool: The models that recipes mix; paths may also run through models that are recipes themselves.
+        device: Where candidates are made.
+        allowed_code: Dotted names of merge methods from elsewhere that may run.
+    """
+
+    def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = ()) -> None:
+        self.pool = pool
+        self._device, self._allowed_code = device, allowed_code
+        self._mixed: MixedModel | None = None
+        self._shared: SharedLayers | None = None
+
+    @property
+    def shared(self) -> SharedLayers:
+        """The layers that paths run through; raises ``RuntimeError`` where none is resident."""
+        if self._shared is None:
+            raise RuntimeError("no layers are resident; assemble a data-flow recipe first")
+        return self._shared
+
+    def assemble(self, recipe: Recipe) -> Any:
+        """The transformers model of the recipe; of the former recipe's nothing is left.
+
+        Raises:
+            UnusableCandidateError: Its weights are not finite.
+            RecipeError: The recipe does not fit the pool.
+            ModelError: A model is broken.
+        """
+        if isinstance(recipe, DataFlowRecipe):
+            self._mixed = None
+            check_buildable(recipe, self.pool, self._allowed_code)
+            self._shared = self._shared or SharedLayers(partial(self.pool.open, allowed_code=self._allowed_code), self._device)
+            model = self._shared.model(recipe)
+        else:
+            self._shared = None
+            self._mixed = self._mixed or MixedModel(self.pool, self._device, self._allowed_code)
+            model = self._mixed.assemble(recipe)
+        model.generation_config = self.pool.generation_config
+        return model
+
+
+class MixedModel:
+    """One model on the device, whose weights become those of one recipe after another, in place.
+
+    Each candidate is one pass over the sources into parameters that are already there.
 
     Args:
         pool: The models that recipes mix.
         device: Where the model sits and candidates are merged.
         allowed_code: Dotted names of merge methods from elsewhere that may run.
 
-    Attributes:
-        model: The transformers model, in the pool's ``out_dtype``.
+    Raises:
+        IncompatibleModelsError: The models cannot be mixed, or lack a tensor of their architecture.
     """
 
-    def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = ()) -> None:
+    def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...]) -> None:
         self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
         with device:
-            self.model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
-        self.model.generation_config = pool.generation_config
-        self._parameters = dict(self.model.named_parameters())  # tied ones once
-        if lacking := [name for name in self._parameters if name not in pool.leader.shapes]:
-            raise IncompatibleModelsError(
-                f"'{pool.leader.name}' has no tensor '{lacking[0]}', which its architecture needs; its files are incomplete, "
-                "or named in a way that cannot be merged"
-            )
+            self._model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
+        self._parameters = dict(self._model.named_parameters())  # tied ones once
+        refuse_lacking(self._parameters, pool.leader)
 
-    def read_all(self) -> None:
-        """Read every model once, so that a broken one shows now; raises ``ModelError``."""
-        self._merger.read_all()
-
-    def assemble(self, recipe: Recipe) -> None:
-        """Make the model that of the recipe.
-
-        Raises:
-            UnusableCandidateError: Its weights are not finite; the model is then left half written, for the next recipe.
-            RecipeError: The recipe does not fit the pool.
-        """
+    def assemble(self, recipe: ParameterSpaceRecipe) -> Any:
+        """The model, with the recipe's weights; raises ``UnusableCandidateError`` and leaves it half written."""
         merged = self._merger.of(recipe)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(merged[name])
+        return self._model

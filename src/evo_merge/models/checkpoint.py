@@ -5,14 +5,14 @@ import os
 import shutil
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from evo_merge.errors import ModelError
-from evo_merge.models.merging import TensorMerger
+from evo_merge.models.building import Built, built
 from evo_merge.models.pool import Pool
-from evo_merge.models.residency import candidate_bytes
 from evo_merge.recipe import Recipe, to_yaml
 
 SHARD_BYTES = 5_000_000_000  # what the hub recommends
@@ -28,20 +28,22 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     Raises:
         ModelError: The folder holds something, or there is not enough room.
         RecipeError: The recipe does not fit the pool.
+        IncompatibleModelsError: The pool's models do not fit each other.
         UnusableCandidateError: The merged weights are not finite.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = candidate_bytes(pool) + _RESERVE, shutil.disk_usage(folder.parent).free
+    model = built(recipe, pool, allowed_code)
+    needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free
     if needed > free:
         raise ModelError(f"writing the model to '{folder}' needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        _write_weights(recipe, pool, partial, allowed_code)
-        _write_description(recipe, pool, partial)
+        _write_weights(recipe, model, partial)
+        _write_description(recipe, model.config, pool, partial)
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
@@ -50,22 +52,24 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
         raise
 
 
-def _write_weights(recipe: Recipe, pool: Pool, folder: Path, allowed_code: tuple[str, ...]) -> None:
-    merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
-    shards = _shards(pool, recipe)
+def _write_weights(recipe: Recipe, model: Built, folder: Path) -> None:
+    shards = _shards(model)
     names = [
         "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         for i in range(1, len(shards) + 1)
     ]
     for file, shard in zip(names, shards, strict=True):
-        tensors = {name: merged[name].contiguous().clone() for name in shard}
+        tensors = {name: model.read(name).contiguous().clone() for name in shard}
         # transformers asks for "format"; the recipe travels with the weights.
         save_file(tensors, folder / file, metadata={"format": "pt", "recipe": to_yaml(recipe)})
         _sort_metadata(folder / file)
         (folder / file).chmod(0o644)  # safetensors writes for the owner alone
     if len(shards) > 1:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
-        index = {"metadata": {"total_size": candidate_bytes(pool)}, "weight_map": dict(sorted(weight_map.items()))}
+        index = {
+            "metadata": {"total_size": model.n_bytes},
+            "weight_map": dict(sorted(weight_map.items())),
+        }
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
@@ -81,12 +85,11 @@ def _sort_metadata(path: Path) -> None:
         file.write(text)
 
 
-def _shards(pool: Pool, recipe: Recipe) -> list[list[str]]:
-    width = getattr(torch, recipe.out_dtype).itemsize
+def _shards(model: Built) -> list[list[str]]:
     shards: list[list[str]] = [[]]
     filled = 0
-    for name, shape in sorted(pool.leader.shapes.items()):
-        size = prod(shape) * width
+    for name, shape in sorted(model.shapes.items()):
+        size = prod(shape) * model.dtype.itemsize
         if shards[-1] and filled + size > SHARD_BYTES:
             shards.append([])
             filled = 0
@@ -95,9 +98,9 @@ def _shards(pool: Pool, recipe: Recipe) -> list[list[str]]:
     return shards
 
 
-def _write_description(recipe: Recipe, pool: Pool, folder: Path) -> None:
-    config = type(pool.leader.config).from_dict(pool.leader.config.to_dict())
-    config.architectures = pool.leader.config.architectures or [_architecture(pool)]
+def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path) -> None:
+    config = type(described).from_dict(described.to_dict())
+    config.architectures = described.architectures or [_architecture(described)]
     config.dtype = recipe.out_dtype
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are plain now
@@ -111,8 +114,8 @@ def _write_description(recipe: Recipe, pool: Pool, folder: Path) -> None:
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _architecture(pool: Pool) -> str:
+def _architecture(config: Any) -> str:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return type(AutoModelForCausalLM.from_config(pool.leader.config)).__name__
+        return type(AutoModelForCausalLM.from_config(config)).__name__

@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evo_merge.errors import ModelError, RecipeError, UnusableCandidateError
+from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import AlignedTensors, MergeMethod, as_parameter, method_from_recipe
 from evo_merge.methods.noise import EntryNoise
+from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
-from evo_merge.recipe import ModelReference, ParameterRule, Recipe
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 
 log = logging.getLogger(__name__)
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
 
 
-def check_recipe(recipe: Recipe, allowed_code: tuple[str, ...] = ()) -> MergeMethod:
+def check_mixture(recipe: ParameterSpaceRecipe, allowed_code: tuple[str, ...] = ()) -> MergeMethod:
     """The recipe's method, after checking that the rest of the recipe fits it; raises ``RecipeError``."""
     method = method_from_recipe(recipe.method, recipe.options, allowed_code)
     if method.n_sources is not None and len(recipe.sources) != method.n_sources:
@@ -42,33 +43,28 @@ class TensorMerger:
         device: Where the arithmetic runs.
         allowed_code: Dotted names of methods from elsewhere that may run.
         residency: Where the models wait between candidates, instead of what the pool says.
+
+    Raises:
+        IncompatibleModelsError: The models cannot be mixed; every difference is listed.
     """
 
     def __init__(
         self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = (), residency: str | None = None
     ) -> None:
+        refuse_unmixable(pool.base, pool.sources)
         self.device = device
-        self._pool = pool
-        self._weights = {model.reference: model.weights for model in pool.models}
-        self._names = {model.reference: model.name for model in pool.models}
+        self._models = {model.reference: model for model in pool.models}
         self._allowed_code = allowed_code
         self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
-        self._checked: set[tuple[ModelReference, str]] = set()
         self._states: dict[tuple[object, ...], Any] = {}
         log.debug("between candidates the models wait on: %s", self._residency)
 
-    def read_all(self) -> None:
-        """Read every tensor once, so that a broken one shows before hours are spent; raises ``ModelError``."""
-        for model in self._pool.models:
-            for name in model.shapes:
-                self.read(model.reference, name)
-
-    def of(self, recipe: Recipe) -> "MergedTensors":
+    def of(self, recipe: ParameterSpaceRecipe) -> "MergedTensors":
         """The merged tensors of a recipe over this pool's models; raises ``RecipeError`` where it does not fit."""
-        method = check_recipe(recipe, self._allowed_code)
+        method = check_mixture(recipe, self._allowed_code)
         references = [source.reference for source in recipe.sources] + ([] if recipe.base is None else [recipe.base])
-        if unknown := [reference for reference in references if reference not in self._weights]:
+        if unknown := [reference for reference in references if reference not in self._models]:
             raise RecipeError(f"the recipe names '{unknown[0]}', which is not among the models of this run")
         return MergedTensors(self, recipe, method)
 
@@ -77,20 +73,14 @@ class TensorMerger:
         key = (reference, name)
         if key in self._resident:
             return self._resident[key]
-        tensor = self._weights[reference].read(name)
-        if key not in self._checked:
-            if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
-                raise ModelError(
-                    f"'{self._names[reference]}' ({reference}) has a NaN or an infinity in '{name}'; it cannot be merged"
-                )
-            self._checked.add(key)
+        tensor = self._models[reference].read(name)
         if self._residency == "device":
             tensor = tensor.to(self.device)
         if self._residency != "disk":
             self._resident[key] = tensor
         return tensor
 
-    def state(self, method: MergeMethod, recipe: Recipe, name: str, tensors: Callable[[], AlignedTensors]) -> Any:
+    def state(self, method: MergeMethod, recipe: ParameterSpaceRecipe, name: str, tensors: Callable[[], AlignedTensors]) -> Any:
         """What the method finds about a whole tensor once a run."""
         key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
         if key not in self._states:
@@ -103,7 +93,7 @@ class MergedTensors:
     """The tensors of one candidate; each is merged when asked for, and comes out the same whenever that is."""
 
     merger: TensorMerger
-    recipe: Recipe
+    recipe: ParameterSpaceRecipe
     method: MergeMethod
 
     def __getitem__(self, name: str) -> Tensor:
@@ -159,7 +149,7 @@ class MergedTensors:
         return {key: as_parameter(value) for key, value in rule.values.items()}
 
 
-def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: Recipe) -> None:
+def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: ParameterSpaceRecipe) -> None:
     known = {parameter.name: parameter for parameter in method.parameters}
     if unknown := [name for name in rule.values if name not in known]:
         raise RecipeError(f"'{recipe.method}' has no parameter '{unknown[0]}'; it has {', '.join(known)}")

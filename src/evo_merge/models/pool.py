@@ -1,33 +1,74 @@
 """The models of a run: a base, the sources, and the check that they belong together."""
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
-from evo_merge.models.compatibility import refuse_incompatible
 from evo_merge.models.description import read_config, read_generation_config, read_licence, read_tokenizer
 from evo_merge.models.reference import ModelFiles, locate, pinned
 from evo_merge.models.weights import Weights, open_weights
-from evo_merge.recipe import DTYPES, ModelReference, Recipe, Source, reference_from_record
+from evo_merge.recipe import DTYPES, DataFlowRecipe, ModelReference, Recipe, Source, reference_from_record, to_record
 
-log = logging.getLogger(__name__)
 _TIED_COPY = "lm_head.weight"
 _SAMPLE = 1 << 20  # bytes
 _COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
 
 
+class Model(Protocol):
+    """One model of a pool: its description is read when asked for, its weights tensor by tensor."""
+
+    @property
+    def name(self) -> str:
+        """What genes, tables and figures call it."""
+
+    @property
+    def reference(self) -> ModelReference:
+        """Where it is found."""
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, by full name; without second copies of tied ones and tables that are computed anew."""
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Dtype in which ``read`` gives every tensor."""
+
+    def read(self, name: str) -> Tensor:
+        """One tensor on the CPU. It may be a view of a file: do not change it. Raises ``ModelError`` where not finite."""
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """The tokenizer, or ``None``."""
+
+    @property
+    def generation_config(self) -> Any | None:
+        """The generation config, or ``None``."""
+
+    @property
+    def licence(self) -> str | None:
+        """What the model card states."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the weights from others without reading all of them."""
+
+
 @dataclass(frozen=True)
-class Model:
-    """One model of a pool, opened: its description is read when asked for, its weights tensor by tensor."""
+class StoredModel:
+    """A model that lies in files; see ``Model``."""
 
     name: str
     reference: ModelReference
@@ -41,13 +82,24 @@ class Model:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every tensor to merge, by full name.
-
-        Left out are what some files store besides: a second copy of tied embeddings, and tables that are computed anew.
-        """
+        """Shape of every tensor, by full name."""
         copied = _TIED_COPY if getattr(self.config, "tie_word_embeddings", False) else None
         shapes = self.weights.shapes
         return {name: shape for name, shape in shapes.items() if name != copied and not name.endswith(_COMPUTED)}
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Stored dtype of every tensor."""
+        return self.weights.dtypes
+
+    def read(self, name: str) -> Tensor:
+        """One tensor on the CPU; whether it is finite is looked at once."""
+        tensor = self.weights.read(name)
+        if name not in self._checked:
+            if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+                raise ModelError(f"'{self.name}' ({self.reference}) has a NaN or an infinity in '{name}'; it cannot be merged")
+            self._checked.add(name)
+        return tensor
 
     @cached_property
     def tokenizer(self) -> Any | None:
@@ -66,7 +118,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """Tells the weights from others without reading all of them: a digest of each file's size, beginning and end."""
+        """A digest of each file's size, beginning and end."""
         files = self.files
         patterns = [(files.folder, files.gguf or "*.safetensors")]
         if files.adapter is not None:
@@ -80,6 +132,10 @@ class Model:
                     file.seek(start)
                     digest.update(file.read(_SAMPLE))
         return digest.hexdigest()
+
+    @cached_property
+    def _checked(self) -> set[str]:
+        return set()
 
     @property
     def _plain_files(self) -> ModelFiles:
@@ -98,11 +154,11 @@ class Pool:
         adapters: Folder in which adapters named by a relative path are looked for.
         out_dtype: Of the candidates and the checkpoint; ``None`` is what the base is stored in.
         residency: Where the weights wait for the next candidate: ``device``, ``host``, ``disk``, or ``auto``.
+        data_flow: Names of the sources that ``merge=dfs`` runs through, model A first; ``None`` is all, in their order.
 
     Raises:
         ConfigError: Two sources of one name, an unknown name under ``use``, or a wrong value.
         ModelError: A model that cannot be found or read.
-        IncompatibleModelsError: Models that cannot be merged; every difference is listed.
     """
 
     def __init__(
@@ -114,32 +170,68 @@ class Pool:
         adapters: str | None = None,
         out_dtype: str | None = None,
         residency: str = "auto",
+        data_flow: Sequence[str] | None = None,
     ) -> None:
         if residency not in RESIDENCIES:
             raise ConfigError(f"models.residency must be one of {', '.join(RESIDENCIES)}, got '{residency}'")
         if out_dtype is not None and out_dtype not in DTYPES:
             raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
-        opened: dict[ModelFiles, Weights] = {}
+        self._opened: dict[ModelFiles, Weights] = {}
         try:
             named = [_named(entry, adapters) for entry in sources]
             base_reference = None if base is None else reference_from_record(base)
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        self.base = None if base_reference is None else _open("base", base_reference, opened)
-        self.sources = tuple(_open(source.name, source.reference, opened) for source in _chosen(named, use))
+        self.base = None if base_reference is None else self.open("base", base_reference)
+        self.sources = tuple(self.open(source.name, source.reference) for source in _chosen(named, use))
         self.residency = residency
-        for warning in refuse_incompatible(self.base, self.sources):
-            log.warning("%s", warning)
+        names = [source.name for source in self.sources]
+        self._data_flow = names if data_flow is None else list(data_flow)
         self.out_dtype = out_dtype or self._stored_dtype()
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Pool":
         """The models that a recipe names."""
+        if isinstance(recipe, DataFlowRecipe):
+            named = [{"name": source.name, **_plain(source.reference)} for source in recipe.models]
+            return cls(base=None, sources=named, out_dtype=recipe.out_dtype)
         return cls(
             base=None if recipe.base is None else _plain(recipe.base),
             sources=[{"name": source.name, **_plain(source.reference)} for source in recipe.sources],
             out_dtype=recipe.out_dtype,
         )
+
+    def for_paths(self) -> "Pool":
+        """The models that ``merge=dfs`` runs through, model A first, without a base; raises ``ConfigError``."""
+        by_name = {source.name: source for source in self.sources}
+        if unknown := [name for name in self._data_flow if name not in by_name]:
+            raise ConfigError(f"models.data_flow: there is no source '{unknown[0]}'; there are {', '.join(by_name)}")
+        if len(set(self._data_flow)) < max(2, len(self._data_flow)):
+            raise ConfigError(
+                f"merge=dfs runs through the layers of two models or more, got {', '.join(self._data_flow) or 'none'}; "
+                "name each once, model A first: 'models.data_flow=[a,b]'"
+            )
+        pool = copy(self)
+        for key in ("tokenizer", "generation_config"):
+            pool.__dict__.pop(key, None)
+        pool.base = None
+        pool.sources = tuple(by_name[name] for name in self._data_flow)
+        return pool
+
+    def open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...] = ()) -> Model:
+        """The model of the pool with that reference, or else one opened under the name; raises ``ModelError``.
+
+        A model that is a recipe may run merge methods from elsewhere that are in ``allowed_code``.
+        """
+        for model in self.__dict__.get("sources", ()):
+            if model.reference == reference:
+                return model  # type: ignore[no-any-return]
+        if reference.recipe is not None:
+            from evo_merge.models.building import BuiltModel  # a recipe has models of its own, hence a pool
+
+            return BuiltModel(name, reference, allowed_code)
+        files = locate(reference)
+        return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -186,7 +278,7 @@ class Pool:
         return config
 
     def _stored_dtype(self) -> str:
-        floats = [dtype for dtype in self.leader.weights.dtypes.values() if dtype.is_floating_point]
+        floats = [dtype for dtype in self.leader.dtypes.values() if dtype.is_floating_point]
         stored = max(dict.fromkeys(floats), key=floats.count, default=torch.float32)
         name = str(stored).removeprefix("torch.")
         return name if name in DTYPES else "float32"
@@ -197,11 +289,6 @@ def _end_tokens(config: Any) -> list[int]:
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
-def _open(name: str, reference: ModelReference, opened: dict[ModelFiles, Weights]) -> Model:
-    files = locate(reference)
-    return Model(name, pinned(reference, files), files, open_weights(files, opened))
-
-
 def _named(entry: str | Mapping[str, Any], adapters: str | None) -> Source:
     if isinstance(entry, str):
         return Source(Path(entry).name, ModelReference(model=entry))
@@ -210,6 +297,8 @@ def _named(entry: str | Mapping[str, Any], adapters: str | None) -> Source:
     reference = reference_from_record(fields)
     if reference.adapter is not None and adapters is not None and not Path(reference.adapter).expanduser().is_absolute():
         reference = ModelReference(adapter=str(Path(adapters) / reference.adapter), base=reference.base)
+    if name is None and reference.recipe is not None:
+        raise ConfigError("models.sources: a recipe needs a name: {name: …, recipe: FILE}")
     return Source(str(name) if name is not None else Path(reference.adapter or reference.model).name, reference)
 
 
@@ -231,4 +320,6 @@ def _chosen(named: Sequence[Source], use: Sequence[str] | None) -> Sequence[Sour
 def _plain(reference: ModelReference) -> dict[str, Any]:
     if reference.base is not None:
         return {"adapter": reference.adapter, "base": _plain(reference.base)}
+    if reference.recipe is not None:
+        return {"recipe": to_record(reference.recipe)}
     return {"model": reference.model, "revision": reference.revision}

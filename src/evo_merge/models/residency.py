@@ -1,5 +1,6 @@
 """Where the models' weights wait between candidates: on the device, in host memory, or on disk."""
 
+import re
 from math import prod
 
 import psutil
@@ -7,16 +8,13 @@ import torch
 
 from evo_merge.models.pool import Pool
 
+_IN_LAYER = re.compile(r"(.*\blayers\.\d+)\.")
 _SHARE = 0.6  # of the free memory that the waiting weights may take; the candidate and its caches need the rest
 
 
 def weight_bytes(pool: Pool) -> int:
     """Bytes of all the pool's models as they are read."""
-    return sum(
-        prod(shape) * model.weights.dtypes[name].itemsize
-        for model in pool.models
-        for name, shape in model.weights.shapes.items()
-    )
+    return sum(prod(shape) * model.dtypes[name].itemsize for model in pool.models for name, shape in model.shapes.items())
 
 
 def candidate_bytes(pool: Pool) -> int:
@@ -25,13 +23,28 @@ def candidate_bytes(pool: Pool) -> int:
     return sum(prod(shape) * int(width) for shape in pool.leader.shapes.values())
 
 
-def cache_bytes(pool: Pool, rows: int, tokens: int) -> int:
-    """Bytes of the key-value cache of so many rows of so many tokens."""
+def path_bytes(pool: Pool, hops: int) -> int:
+    """Bytes of the checkpoint of a path of so many hops."""
+    width = getattr(torch, pool.out_dtype).itemsize
+    layers: dict[str, int] = {}
+    rest = 0
+    for name, shape in pool.leader.shapes.items():
+        match = _IN_LAYER.match(name)
+        if match is None:
+            rest += prod(shape)
+        else:
+            layers[match[1]] = layers.get(match[1], 0) + prod(shape)
+    return int(width) * (rest + hops * max(layers.values(), default=0))
+
+
+def cache_bytes(pool: Pool, rows: int, tokens: int, hops: int | None = None) -> int:
+    """Bytes of the key-value cache of so many rows of so many tokens, with a slot a layer, or a hop of a path."""
     config, width = pool.leader.config, getattr(torch, pool.out_dtype).itemsize
     heads = getattr(config, "num_attention_heads", None) or 1
     head_dim = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    return 2 * getattr(config, "num_hidden_layers", 0) * kv_heads * head_dim * int(width) * rows * tokens
+    slots = getattr(config, "num_hidden_layers", 0) if hops is None else hops
+    return 2 * slots * kv_heads * head_dim * int(width) * rows * tokens
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,8 +1,16 @@
-"""A model without weights: the modules of an architecture, to be filled."""
+"""A model's modules: those of an architecture without weights, and filled with the weights of one model."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from evo_merge.errors import IncompatibleModelsError
+
+if TYPE_CHECKING:
+    from evo_merge.models.pool import Model
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> Any:
@@ -17,3 +25,24 @@ def empty_model(config: Any, dtype: torch.dtype) -> Any:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()  # left out together with the initialisation
     return model.requires_grad_(requires_grad=False).eval()
+
+
+def filled_model(model: Model, dtype: torch.dtype, device: torch.device) -> Any:
+    """The model on a device, in eval mode; raises ``ModelError`` where its weights cannot be read or are not finite."""
+    with device:
+        filled = empty_model(model.config, dtype)
+    parameters = dict(filled.named_parameters())  # tied ones once
+    refuse_lacking(parameters, model)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(model.read(name))
+    return filled
+
+
+def refuse_lacking(names: Iterable[str], model: Model) -> None:
+    """Refuse a model that has not all tensors of its architecture; raises ``IncompatibleModelsError``."""
+    if lacking := [name for name in names if name not in model.shapes]:
+        raise IncompatibleModelsError(
+            f"'{model.name}' has no tensor '{lacking[0]}', which its architecture needs; its files are incomplete, "
+            "or named in a way that cannot be merged"
+        )

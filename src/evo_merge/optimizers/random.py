@@ -1,6 +1,7 @@
 """Uniform random search: the honest comparison at equal budget."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,24 +11,26 @@ from evo_merge.optimizers.box import Box
 
 
 class RandomSearch:
-    """Candidates drawn uniformly from the box; it learns nothing.
+    """Candidates drawn uniformly from the box; it learns nothing. Takes every kind of genes.
 
     Args:
-        genes: The box.
+        genes: The box; where a real gene lacks a bound, its span around its start stands for it.
         seed: Decides every proposal.
         population_size: Candidates a generation, which only groups them for display and budget.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
+
     def __init__(self, genes: Sequence[Gene], seed: int, *, population_size: int) -> None:
         if population_size < 1:
             raise ValueError(f"optimizer.population_size must be at least 1, got {population_size}")
-        self._box = Box(genes, "random")
+        self._box = Box(genes, "random", self.kinds)
         self._size = population_size
         self._rng = np.random.default_rng(seed)
 
     def ask(self) -> Genomes:
         """The next ``(population_size, dim)``."""
-        return self._box.from_unit(self._rng.uniform(size=(self._size, self._box.dim)))
+        return self._box.uniform(self._rng, self._size)
 
     def tell(self, genomes: Genomes, evaluations: Sequence[Evaluation]) -> None:
         """Nothing to learn."""

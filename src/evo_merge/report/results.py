@@ -30,11 +30,13 @@ class SearchedCandidate:
     """A candidate without its completions, of which a long search has too many to hold.
 
     Attributes:
-        score: Mean of the first objective on the search split; ``None`` where it failed or is not evaluated yet.
+        stage: Which search of the run it belongs to; empty where there was only one.
+        score: Mean of the first objective on what it was asked; ``None`` where it failed or is not evaluated yet.
         repeated: Its recipe had been evaluated before, so that it cost nothing.
     """
 
     number: int
+    stage: str
     generation: int
     genome: Genome
     recipe: Recipe
@@ -120,12 +122,15 @@ def read_results(study: Study) -> RunResults:
         Model(e.role, e.name, e.recipe, study.evaluation(e.recipe, "search"), study.evaluation(e.recipe, "test"))
         for e in entrants
     )
-    known = {recipe_hash(e.recipe) for e in entrants if e.role != "best"}
+    known = {(recipe_hash(e.recipe), "search") for e in entrants if e.role not in ("best", "ablation", "stage")}
     candidates = _candidates(study, known)
     chosen = study.get("best_number")
     scored = [c for c in candidates if c.score is not None]
     leader = max(scored, key=lambda c: (c.score or 0.0, -c.number), default=None)
     seed = study.get("seed")
+    best_number = int(chosen) if chosen is not None else None if leader is None else leader.number
+    stage = next((c.stage for c in candidates if c.number == best_number), candidates[0].stage if candidates else "")
+    of_stage = [c for c in candidates if c.stage == stage]
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
@@ -135,10 +140,10 @@ def read_results(study: Study) -> RunResults:
         objectives=_objectives(study, models),
         version=study.get("evo_merge_version") or "",
         seconds=study.seconds,
-        genes=_genes(study, candidates),
+        genes=_genes(study, of_stage, stage),
         models=models,
         candidates=tuple(candidates),
-        best_number=int(chosen) if chosen is not None else None if leader is None else leader.number,
+        best_number=best_number,
         n_search=len(study.examples("search")),
         test_examples=tuple(study.examples("test")),
         n_choices=len(json.loads(study.get("choices") or "[]")),
@@ -158,16 +163,17 @@ def mean_score(evaluation: Evaluation | None, objective: str) -> float | None:
     return None if column is None else float(column.mean())
 
 
-def _candidates(study: Study, known: set[str]) -> list[SearchedCandidate]:
+def _candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedCandidate]:
     seen = set(known)
     candidates = []
     for stored in study.candidates():
-        evaluation = study.evaluation(stored.recipe, "search")
-        digest = recipe_hash(stored.recipe)
+        evaluation = study.evaluation(stored.recipe, stored.portion)
+        digest = (recipe_hash(stored.recipe), stored.portion)
         answered = evaluation is not None and evaluation.failure is None and len(evaluation.scores) > 0
         candidates.append(
             SearchedCandidate(
                 number=stored.number,
+                stage=stored.stage,
                 generation=stored.generation,
                 genome=stored.genome,
                 recipe=stored.recipe,
@@ -191,8 +197,8 @@ def _objectives(study: Study, models: tuple[Model, ...]) -> tuple[str, ...]:
     return evaluations[0].metrics[: evaluations[0].n_objectives] if evaluations else ("score",)
 
 
-def _genes(study: Study, candidates: list[SearchedCandidate]) -> tuple[Gene, ...]:
-    stored = study.get("genes")
+def _genes(study: Study, candidates: list[SearchedCandidate], stage: str) -> tuple[Gene, ...]:
+    stored = json.loads(study.get("stages") or "{}").get(stage)
     if stored is None:
         dim = len(candidates[0].genome) if candidates else 0
         return tuple(Gene(f"gene {i}", -math.inf, math.inf, 0.0) for i in range(dim))
@@ -204,5 +210,5 @@ def _genes(study: Study, candidates: list[SearchedCandidate]) -> tuple[Gene, ...
             start=float(record["start"]),
             kind=record.get("kind", "real"),
         )
-        for record in json.loads(stored)
+        for record in stored
     )

@@ -18,6 +18,7 @@ class Ingredients:
         tensors: Full names of the tensors of the merged model.
         out_dtype: Of the candidates.
         n_layers: Of each source.
+        are_mixable: Whether the sources' weights can be mixed tensor by tensor.
     """
 
     base: ModelReference | None
@@ -25,6 +26,7 @@ class Ingredients:
     tensors: Sequence[str]
     out_dtype: str
     n_layers: tuple[int, ...] = ()
+    are_mixable: bool = True
 
 
 class MergeSpace(Protocol):

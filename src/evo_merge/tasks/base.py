@@ -1,11 +1,36 @@
 """What a task is: examples per split, a prompt for each, and the scoring of a completion."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 Split: TypeAlias = Literal["search", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("search", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What is asked of a candidate: a split, or some of its examples.
+
+    Attributes:
+        split: Of the task.
+        positions: Where the examples stand in the split; ``None`` is all of them.
+        stage: Name of the stage whose task it is, where that is not the run's.
+    """
+
+    split: Split
+    positions: tuple[int, ...] | None = None
+    stage: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names the portion in a study: stage, split, and where it is not the whole a digest of the positions."""
+        name = f"{self.stage}/{self.split}" if self.stage else self.split
+        if self.positions is None:
+            return name
+        return f"{name}:{hashlib.sha256(repr(self.positions).encode()).hexdigest()[:16]}"
+
 
 # A text is tokenized as it stands (with the tokenizer's own BOS); messages go through the tokenizer's chat template.
 Prompt: TypeAlias = str | list[dict[str, str]]

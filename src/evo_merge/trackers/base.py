@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genome
+from evo_merge.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,22 +16,28 @@ class Candidate:
 
     Attributes:
         number: Counts the candidates of the run from 0.
-        generation: Counts the rounds of ask and tell from 0.
+        stage: Which search of the run it belongs to; empty where there is only one.
+        generation: Counts the stage's rounds of ask and tell from 0.
+        round: Counts those of the whole run.
         repeated: Its recipe had been evaluated before, so that it cost nothing.
     """
 
     number: int
+    stage: str
     generation: int
+    round: int
     genome: Genome
+    recipe: Recipe
     evaluation: Evaluation
     repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SearchStart:
-    """What is known before the first candidate.
+    """What is known before the first candidate of a stage.
 
     Attributes:
+        stage: Its name; empty where the run has only one.
         run_folder: Where the run keeps everything.
         config: The composed config as plain values, for comparison between runs.
         genes: The names and boxes of the numbers of a genome.
@@ -42,6 +49,7 @@ class SearchStart:
         best: The best candidate so far, where the run is resumed and there is one.
     """
 
+    stage: str
     run_folder: Path
     config: Mapping[str, Any]
     genes: tuple[Gene, ...]
@@ -55,17 +63,22 @@ class SearchStart:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One round of ask and tell."""
+    """One round of ask and tell of a stage."""
 
     number: int
+    round: int
     candidates: Sequence[Candidate]
 
 
 class Tracker(Protocol):
-    """Someone who wants to see the search. Called in this order; ``close`` is always called once, also after an error."""
+    """Someone who wants to see the run.
+
+    Called in this order, ``start`` to ``generation`` again for each stage and when one goes on after another; ``close`` is
+    always called once, also after an error.
+    """
 
     def start(self, start: SearchStart) -> None:
-        """The search begins, or goes on."""
+        """A stage's search begins, or goes on."""
 
     def candidate(self, candidate: Candidate) -> None:
         """A candidate was evaluated (not called again for those evaluated before a resume)."""

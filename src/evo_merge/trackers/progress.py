@@ -40,6 +40,7 @@ class Progress:
         """The search begins, or goes on."""
         self._start = start
         self._best = start.best
+        self._n_evaluated = self._n_repeated = self._n_failed = 0
         self._started = time.monotonic()
         self._stage = ""
         if self._console.is_terminal:
@@ -47,7 +48,8 @@ class Progress:
         else:
             budget = "" if start.evaluations is None else f", {start.evaluations} candidates"
             done = "" if start.evaluated == 0 else f", {start.evaluated} of them done"
-            self._say(f"search: {len(start.genes)} genes{budget}{done}; {start.objectives[0]} to beat: {self._baselines()}")
+            name = f"search {start.stage}" if start.stage else "search"
+            self._say(f"{name}: {len(start.genes)} genes{budget}{done}; {start.objectives[0]} to beat: {self._baselines()}")
 
     def candidate(self, candidate: Candidate) -> None:
         """A candidate was evaluated."""
@@ -64,7 +66,9 @@ class Progress:
             return
         scores = [score for candidate in generation.candidates if math.isfinite(score := _fitness(candidate))]
         here = f"here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
-        self._say(f"generation {generation.number}: best {self._best_score()}; {here}; {self._counts()}; {self._times()}")
+        stage = f"{generation.candidates[0].stage}, " if generation.candidates[0].stage else ""
+        so_far = f"best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
+        self._say(f"{stage}generation {generation.number}: {so_far}")
 
     def stage(self, text: str) -> None:
         """What goes on outside the search."""
@@ -104,6 +108,8 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
+        if self._start.stage:
+            table.add_row("stage", Text(self._start.stage))
         table.add_row("generation", Text(f"{self._generation} · {self._counts()}"))
         if self._start.evaluations:
             done = self._start.evaluated + self._n_evaluated

@@ -18,8 +18,10 @@ from wandb.errors import AuthenticationError, UsageError
 from wandb.sdk.lib import wbauth
 
 from evo_merge.errors import ConfigError
+from evo_merge.recipe import DataFlowRecipe
 from evo_merge.trackers.base import Candidate, Generation, SearchStart
 
+_MOST_GENES = 512  # of a row; beyond, thousands of charts would say nothing, and the path and the study have it all
 MODES = ("auto", "online", "offline", "disabled")
 _log = logging.getLogger(__name__)
 
@@ -76,22 +78,25 @@ class WandbTracker:
     def start(self, start: SearchStart) -> None:
         """Open the run, with the config and the baselines."""
         self._objectives = start.objectives
-        self._genes = tuple(gene.name for gene in start.genes)
+        prefix = f"{start.stage}/" if start.stage else ""
+        self._genes = tuple(f"{prefix}{gene.name}" for gene in start.genes)
         if start.best is not None:
-            self._best = dict(zip(self._objectives, map(float, start.best.evaluation.fitness), strict=True))
-        self._tell(lambda: self._open(start))
+            so_far = zip(self._objectives, map(float, start.best.evaluation.fitness), strict=True)
+            self._best = {name: max(value, self._best.get(name, -math.inf)) for name, value in so_far}
+        if self._logger is None:
+            self._tell(lambda: self._open(start))
 
     def candidate(self, candidate: Candidate) -> None:
         """Log a candidate's genome, scores and costs."""
         row = self._candidate_row(candidate)
-        self._tell(lambda: self._write(row, step=candidate.number + candidate.generation))
+        self._tell(lambda: self._write(row, step=candidate.number + candidate.round))
 
     def generation(self, generation: Generation) -> None:
         """Log the best and the mean of a generation."""
         row = self._generation_row(generation)
-        # One row a generation has come before each of its candidates' rows and those of earlier generations.
+        # One row a generation has come before its candidates' rows and those of all earlier generations.
         last = max((candidate.number for candidate in generation.candidates), default=0)
-        self._tell(lambda: self._write(row, step=last + generation.number + 1))
+        self._tell(lambda: self._write(row, step=last + generation.round + 1))
 
     def stage(self, text: str) -> None:
         """Nothing for W&B."""
@@ -131,7 +136,12 @@ class WandbTracker:
             "seconds/evaluation": evaluation.evaluation_seconds,
             "new_tokens": evaluation.new_tokens,
         }
-        row |= {f"gene/{name}": float(value) for name, value in zip(self._genes, candidate.genome, strict=True)}
+        if candidate.stage:
+            row["stage"] = candidate.stage
+        if isinstance(candidate.recipe, DataFlowRecipe):
+            row["path"] = " ".join(f"{step.model}.{step.layer}*{step.scale:.3g}" for step in candidate.recipe.path)
+        if len(self._genes) <= _MOST_GENES:
+            row |= {f"gene/{name}": float(value) for name, value in zip(self._genes, candidate.genome, strict=True)}
         row |= {f"metric/{name}": value for name, value in evaluation.means.items()}
         fitness = dict(zip(self._objectives, map(float, evaluation.fitness), strict=True))
         for name, value in fitness.items():

@@ -1,0 +1,160 @@
+"""What a recipe builds, as an ordinary model: its config, and its tensors one at a time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evo_merge.errors import RecipeError, UnusableCandidateError
+from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.layer_path import check_path, path_config, pieces
+from evo_merge.models.merging import TensorMerger, check_mixture
+from evo_merge.models.pool import Model, Pool
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Built:
+    """The model of a recipe.
+
+    Attributes:
+        config: The transformers config.
+        shapes: Shape of every tensor, by full name.
+        dtype: Of every floating tensor.
+        read: One tensor by its name, on the CPU, the same whenever it is asked for; raises ``UnusableCandidateError``
+            where it is not finite.
+    """
+
+    config: Any
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: torch.dtype
+    read: Callable[[str], Tensor]
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(prod(shape) for shape in self.shapes.values()) * self.dtype.itemsize
+
+
+def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> list[str]:
+    """Find out from configs and headers whether a recipe can be built; no weight is read.
+
+    Returns:
+        Warnings: differences between the models that can be lived with.
+
+    Raises:
+        RecipeError: The recipe does not fit itself or its models.
+        IncompatibleModelsError: The models do not fit each other; every difference is listed.
+    """
+    if isinstance(recipe, ParameterSpaceRecipe):
+        check_mixture(recipe, allowed_code)
+        return refuse_unmixable(pool.base, pool.sources)
+    models = path_models(recipe, pool, allowed_code)
+    check_path(recipe, {name: model.config for name, model in models.items()})
+    return refuse_unroutable(list(models.values()))
+
+
+def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Built:
+    """The model of a recipe over a pool's models.
+
+    Raises:
+        EvoMergeError: As ``check_buildable``.
+    """
+    check_buildable(recipe, pool, allowed_code)
+    return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
+
+
+def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> dict[str, Model]:
+    """The models of a path, by the names that the recipe gives them."""
+    return {source.name: pool.open(source.name, source.reference, allowed_code) for source in recipe.models}
+
+
+def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
+    merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
+    return Built(pool.leader.config, pool.leader.shapes, getattr(torch, recipe.out_dtype), merged.__getitem__)
+
+
+def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
+    models = path_models(recipe, pool, allowed_code)
+    configs = {name: model.config for name, model in models.items()}
+    made = pieces(recipe, configs, {name: list(model.shapes) for name, model in models.items()})
+    dtype = getattr(torch, recipe.out_dtype)
+
+    def read(name: str) -> Tensor:
+        piece = made[name]
+        tensor = models[piece.model].read(piece.tensor)
+        if piece.factor != 1.0:
+            tensor = tensor.to(torch.float32) * piece.factor
+        tensor = tensor.to(dtype)
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            raise UnusableCandidateError(f"weights are not finite in {recipe.out_dtype}: '{name}'")
+        return tensor
+
+    shapes = {name: models[piece.model].shapes[piece.tensor] for name, piece in made.items()}
+    return Built(path_config(recipe, configs), shapes, dtype, read)
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model that is a recipe, built tensor by tensor whenever one is read; see ``evo_merge.models.pool.Model``."""
+
+    name: str
+    reference: ModelReference
+    allowed_code: tuple[str, ...] = ()
+
+    @cached_property
+    def _pool(self) -> Pool:
+        assert self.reference.recipe is not None
+        return Pool.of_recipe(self.reference.recipe)
+
+    @cached_property
+    def _built(self) -> Built:
+        assert self.reference.recipe is not None
+        return built(self.reference.recipe, self._pool, self.allowed_code)
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self._built.config
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, by full name."""
+        return self._built.shapes
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """The recipe's ``out_dtype`` for every tensor."""
+        return dict.fromkeys(self._built.shapes, self._built.dtype)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor on the CPU."""
+        try:
+            return self._built.read(name)
+        except UnusableCandidateError as error:
+            raise RecipeError(f"'{self.name}' ({self.reference}) cannot be built: {error}") from error
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """The first tokenizer among its models."""
+        return next((model.tokenizer for model in self._pool.models if model.tokenizer is not None), None)
+
+    @property
+    def generation_config(self) -> Any | None:
+        """That of its models."""
+        return self._pool.generation_config
+
+    @property
+    def licence(self) -> str | None:
+        """That of its models where they agree; ``other`` where they do not or some state none."""
+        stated = {model.licence for model in self._pool.models}
+        return stated.pop() if len(stated) == 1 else "other"
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of its models."""
+        return " ".join(model.fingerprint for model in self._pool.models)
