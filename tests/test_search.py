@@ -1,6 +1,8 @@
 """The loop with real spaces, optimizers and studies; only the evaluator is a formula of the recipe's weights."""
 
 import math
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,34 +12,47 @@ from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.recipe import ModelReference, Source, recipe_hash
-from evo_merge.search import Budget, Recorded, count_evaluated, ranked_candidates, search
+from evo_merge.search import Budget, Recorded, Run, Search, Stage, count_evaluated, leaders, ranked_candidates
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
+from evo_merge.stages import search_portion
 from evo_merge.study import Entrant, Study, opened
+from evo_merge.tasks.base import Portion
+from evo_merge.trackers.base import SearchStart
 
 SOURCES = tuple(Source(name, ModelReference(name)) for name in ("ja", "math"))
-SPACE = ParameterSpace(
-    Ingredients(None, SOURCES, ["model.embed.weight"], "float32"),
-    1,
-    method=Linear(),
-    granularity="model",
-    bounds={},
-)
+
+
+def space_of(*sources):
+    ingredients = Ingredients(None, sources, ["model.embed.weight"], "float32")
+    return ParameterSpace(ingredients, 1, method=Linear(), granularity="model", bounds={})
+
+
+SPACE = space_of(*SOURCES)
+WHOLE = Portion("search")
+START = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={}, seconds=0.0)
+N_PROBLEMS, BATCH = 12, 4
 
 
 class Formula:
-    """Scores four problems by how near the weights are to (0.3, 0.7); a weight of the first above 0.9 cannot be built."""
+    """Scores problems by how near the weights are to (0.3, 0.7); a weight of the first above 0.9 cannot be built.
+
+    The further back a problem stands in the split, the easier it is, so that another batch has other scores.
+    """
 
     def __init__(self):
         self.asked = []
 
-    def evaluate(self, recipe, split):
-        self.asked.append(recipe_hash(recipe))
+    def evaluate(self, recipe, portion):
+        self.asked.append((recipe_hash(recipe), portion.key))
         weights = np.asarray(recipe.parameters[0].values["weight"])
         if weights[0] > 0.9:
             return failed(("accuracy",), 1, "weights are not finite")
         score = 1 - float(((weights - [0.3, 0.7]) ** 2).sum())
-        return Evaluation(("accuracy",), 1, np.full((4, 1), score), ("x",) * 4)
+        if portion.positions is None:
+            return Evaluation(("accuracy",), 1, np.full((4, 1), score), ("x",) * 4)
+        scores = score + np.asarray(portion.positions, dtype=float)[:, None] / 100
+        return Evaluation(("accuracy",), 1, scores, ("x",) * len(scores), positions=portion.positions)
 
 
 class Scripted:
@@ -58,7 +73,10 @@ class Listener:
     """A tracker that writes down what it hears."""
 
     def __init__(self):
-        self.candidates, self.generations = [], []
+        self.starts, self.candidates, self.generations = [], [], []
+
+    def start(self, start):
+        self.starts.append(start)
 
     def candidate(self, candidate):
         self.candidates.append(candidate)
@@ -71,10 +89,13 @@ def cmaes(seed=1, population_size=4):
     return CMAES(SPACE.genes, seed, sigma0=1 / 6, population_size=population_size, startup_trial=False)
 
 
-def run(folder, optimizer, budget, evaluator=None, *, resumed=False, trackers=(), stop=lambda: False):
+def stage_of(study, optimizer, evaluator=None, *, name="", space=SPACE, stop=lambda: False, portion=lambda generation: WHOLE):
+    return Stage(name, space, optimizer, Recorded(evaluator or Formula(), study, stop), portion)
+
+
+def run(folder, optimizer, budget, evaluator=None, *, resumed=False, trackers=(), **options):
     with opened(Study.resume(folder) if resumed else Study.create(folder)) as study:
-        evaluator = evaluator or Formula()
-        search(SPACE, optimizer, Recorded(evaluator, study, stop), study, trackers, budget)
+        Search(stage_of(study, optimizer, evaluator, **options), Run(study, trackers, START)).advance(budget)
         return memory(study)
 
 
@@ -82,9 +103,9 @@ def memory(study):
     """Everything that the study holds of the candidates."""
     found = []
     for c in study.candidates():
-        evaluation = study.evaluation(c.recipe, "search")
+        evaluation = study.evaluation(c.recipe, c.portion)
         scores = None if evaluation is None else (evaluation.scores.tolist(), evaluation.failure)
-        found.append((c.number, c.generation, c.genome.tolist(), recipe_hash(c.recipe), scores))
+        found.append((c.number, c.stage, c.generation, c.portion, c.genome.tolist(), recipe_hash(c.recipe), scores))
     return found
 
 
@@ -102,7 +123,7 @@ def test_a_budget_of_evaluations_never_cuts_a_generation(tmp_path, evaluations, 
 def test_a_budget_of_generations_counts_rounds(tmp_path):
     found = run(tmp_path, cmaes(), Budget(generations=3))
 
-    assert [generation for _, generation, *_ in found] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [generation for _, _, generation, *_ in found] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_the_first_limit_that_is_reached_ends_the_search(tmp_path):
@@ -132,9 +153,9 @@ def test_minutes_count_the_time_of_all_sessions(tmp_path, monkeypatch):
     monkeypatch.setattr("evo_merge.study.time.monotonic", lambda: now[0])
 
     class Slow(Formula):
-        def evaluate(self, recipe, split):
+        def evaluate(self, recipe, portion):
             now[0] += 10
-            return super().evaluate(recipe, split)
+            return super().evaluate(recipe, portion)
 
     assert len(run(tmp_path, cmaes(), Budget(minutes=1), Slow())) == 8  # 40 s, then 80 s
     now[0] += 10_000
@@ -169,8 +190,9 @@ def test_a_candidate_that_is_a_baseline_is_free(tmp_path):
     with opened(Study.create(tmp_path)) as study:
         study.record_entrant(Entrant("unoptimised", "linear", SPACE.decode(start)))
         recorded = Recorded(Formula(), study, lambda: False)
-        recorded.evaluate(SPACE.decode(start), "search")
-        search(SPACE, Scripted([start, [0.1, 0.1]], [[0.2, 0.2]]), recorded, study, [], Budget(evaluations=2))
+        recorded.evaluate(SPACE.decode(start), WHOLE)
+        stage = stage_of(study, Scripted([start, [0.1, 0.1]], [[0.2, 0.2]]))
+        Search(stage, Run(study, [], START)).advance(Budget(evaluations=2))
 
         assert len(study.candidates()) == 3
         assert count_evaluated(study) == 2
@@ -188,8 +210,8 @@ def test_a_search_that_only_repeats_itself_ends(tmp_path):
 def test_failed_candidates_get_the_worst_fitness_and_the_search_goes_on(tmp_path):
     optimizer = Scripted([[0.95, 0.5], [0.3, 0.7]], [[0.99, 0.1], [0.91, 0.2]], [[0.1, 0.1], [0.2, 0.2]])
     with opened(Study.create(tmp_path)) as study:
-        search(SPACE, optimizer, Recorded(Formula(), study, lambda: False), study, [], Budget(generations=3))
-        ranked = ranked_candidates(study, limit=10)
+        Search(stage_of(study, optimizer), Run(study, [], START)).advance(Budget(generations=3))
+        ranked = ranked_candidates(study, 10, [""])
         reasons = [study.evaluation(c.recipe, "search").failure for c in study.candidates()]
 
     assert optimizer.told[0][1] == [-math.inf, 1.0]
@@ -209,15 +231,15 @@ def test_cmaes_learns_also_where_candidates_fail(tmp_path):
 def test_among_equals_the_earlier_is_the_best(tmp_path):
     with opened(Study.create(tmp_path)) as study:
         proposed = [[0.3, 0.6], [0.2, 0.7], [0.3, 0.8], [0.3, 0.6]]  # equally far, up to the last bits
-        search(SPACE, Scripted(proposed), Recorded(Ties(), study, lambda: False), study, [], Budget(generations=1))
+        Search(stage_of(study, Scripted(proposed), Ties()), Run(study, [], START)).advance(Budget(generations=1))
 
-        assert [c.number for c in ranked_candidates(study, limit=10)] == [0, 1, 2]  # the fourth repeats the first
+        assert [c.number for c in ranked_candidates(study, 10, [""])] == [0, 1, 2]  # the fourth repeats the first
 
 
 class Ties(Formula):
     """Everything is worth the same."""
 
-    def evaluate(self, recipe, split):
+    def evaluate(self, recipe, portion):
         return Evaluation(("accuracy",), 1, np.full((4, 1), 0.5), ("x",) * 4)
 
 
@@ -279,8 +301,8 @@ def test_resumed_at_every_possible_point_equals_unbroken(tmp_path):
     fuse = Fuse(10**9)
     whole = run(tmp_path / "whole", Fused(make(), fuse), budget, Fused(Formula(), fuse), trackers=[Fused(Listener(), fuse)])
     with opened(Study.read(tmp_path / "whole")) as study:
-        best = ranked_candidates(study, limit=10)[0]
-    assert fuse.burnt == 2 * (8 + 8 + 2 + 2 + 2)  # evaluations, candidates and generations told, asks, tells
+        best = ranked_candidates(study, 10, [""])[0]
+    assert fuse.burnt == 2 * (1 + 8 + 8 + 2 + 2 + 2)  # start, evaluations, candidates and generations told, asks, tells
 
     for steps in range(fuse.burnt):
         folder = tmp_path / str(steps)
@@ -292,7 +314,7 @@ def test_resumed_at_every_possible_point_equals_unbroken(tmp_path):
 
         assert resumed == whole
         with opened(Study.read(folder)) as study:
-            again = ranked_candidates(study, limit=10)[0]
+            again = ranked_candidates(study, 10, [""])[0]
         assert (again.number, again.genome.tolist()) == (best.number, best.genome.tolist())
         assert len(formula.asked) - len(set(formula.asked)) <= 1  # the one in flight
         heard = [c.number for c in listener.candidates]
@@ -362,10 +384,211 @@ def test_what_is_known_is_never_evaluated_again(tmp_path):
     evaluator, recipe = Formula(), SPACE.decode(np.array([0.1, 0.2]))
     with opened(Study.create(tmp_path)) as study:
         recorded = Recorded(evaluator, study, lambda: False)
-        first, known_at_first = recorded.evaluate(recipe, "search")
-        second, known_then = recorded.evaluate(recipe, "search")
-        recorded.evaluate(recipe, "test")
+        first, second = recorded.evaluate(recipe, WHOLE), recorded.evaluate(recipe, WHOLE)
+        assert len(evaluator.asked) == 1
+        recorded.evaluate(recipe, Portion("test"))
 
-    assert (known_at_first, known_then) == (False, True)
     assert first.scores.tolist() == second.scores.tolist()
-    assert len(evaluator.asked) == 2
+    assert [key for _, key in evaluator.asked] == ["search", "test"]
+
+
+# -- batches: some of the problems, others in each generation ---------------------------------------------------------------
+
+
+def batches(seed=1):
+    return search_portion(N_PROBLEMS, BATCH, seed)
+
+
+def test_a_batch_is_drawn_anew_for_each_generation_and_alike_in_every_session():
+    drawn = [batches()(generation) for generation in range(20)]
+
+    for portion in drawn:
+        assert portion.split == "search"
+        assert len(set(portion.positions)) == BATCH
+        assert set(portion.positions) <= set(range(N_PROBLEMS))
+        assert list(portion.positions) == sorted(portion.positions)
+    assert len({portion.key for portion in drawn}) > 15
+    assert {position for portion in drawn for position in portion.positions} == set(range(N_PROBLEMS))
+    assert [batches()(generation) for generation in reversed(range(20))] == drawn[::-1]
+    assert [batches(seed=2)(generation) for generation in range(20)] != drawn
+
+
+@pytest.mark.parametrize("batch", [None, N_PROBLEMS, N_PROBLEMS + 1])
+def test_a_batch_of_all_problems_is_the_whole_split(batch):
+    assert [search_portion(N_PROBLEMS, batch, 1)(generation) for generation in range(3)] == [WHOLE] * 3
+
+
+def test_all_candidates_of_a_generation_are_asked_one_batch_and_those_of_the_next_another(tmp_path):
+    evaluator = Formula()
+
+    found = run(tmp_path, cmaes(), Budget(generations=3), evaluator, portion=batches())
+
+    expected = [batches()(generation).key for generation in range(3)]
+    assert len(set(expected)) == 3
+    assert [portion for _, _, _, portion, *_ in found] == [key for key in expected for _ in range(4)]
+    assert [key for _, key in evaluator.asked] == [portion for _, _, _, portion, *_ in found]
+
+
+def test_a_known_recipe_on_a_new_batch_is_an_evaluation(tmp_path):
+    evaluator, optimizer, listener = Formula(), Scripted([[0.1, 0.2], [0.1, 0.2]]), Listener()
+    start = SPACE.decode(np.array([0.1, 0.2]))
+    with opened(Study.create(tmp_path)) as study:
+        study.record_entrant(Entrant("unoptimised", "linear", start))  # and known on the whole split besides
+        Recorded(evaluator, study, lambda: False).evaluate(start, WHOLE)
+        stage = stage_of(study, optimizer, evaluator, portion=batches())
+        Search(stage, Run(study, [listener], START)).advance(Budget(evaluations=3))
+
+        assert count_evaluated(study) == 3
+
+    assert [key for _, key in evaluator.asked] == ["search", *(batches()(generation).key for generation in range(3))]
+    assert [candidate.repeated for candidate in listener.candidates] == [False, True] * 3
+    first, second, third = (told[1][0] for told in optimizer.told)
+    assert len({first, second, third}) == 3  # each of its own batch
+
+
+def test_batches_resumed_anywhere_equal_unbroken(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = run(tmp_path / "whole", cmaes(), Budget(generations=3), portion=batches())
+    for n_evaluated in range(12):
+        folder, evaluator = tmp_path / str(n_evaluated), Formula()
+        folder.mkdir()
+        stop = partial(lambda evaluator, n: len(evaluator.asked) == n, evaluator, n_evaluated)
+        with pytest.raises(Interrupted):
+            run(folder, cmaes(), Budget(generations=3), evaluator, stop=stop, portion=batches())
+
+        assert run(folder, cmaes(), Budget(generations=3), evaluator, resumed=True, portion=batches()) == whole
+        assert len(evaluator.asked) == len(set(evaluator.asked)) == 12
+
+
+def test_other_batches_are_not_the_same_run(tmp_path):
+    run(tmp_path, cmaes(), Budget(generations=1), portion=batches())
+
+    with pytest.raises(StudyError, match="generation 0 is not what the run proposed before"):
+        run(tmp_path, cmaes(), Budget(generations=1), resumed=True, portion=batches(seed=2))
+
+
+# -- who is to choose from -------------------------------------------------------------------------------------------------
+
+
+def test_the_leaders_are_the_best_of_each_generation_the_last_first_and_each_recipe_once(tmp_path):
+    generations = (
+        [[0.3, 0.6], [0.1, 0.1]],  # 0 leads, and so it does in generation 3, where it is number 7
+        [[0.95, 0.5], [0.99, 0.5]],  # both fail
+        [[0.2, 0.2], [0.3, 0.5]],  # 5 leads
+        [[0.1, 0.2], [0.3, 0.6]],
+        [[0.3, 0.4], [0.3, 0.4]],  # the earlier of equals
+    )
+    with opened(Study.create(tmp_path)) as study:
+        stage = stage_of(study, Scripted(*generations), portion=batches())
+        Search(stage, Run(study, [], START)).advance(Budget(generations=5))
+        found = leaders(study, [""])
+
+        assert [(c.number, c.generation) for c in found] == [(8, 4), (7, 3), (5, 2)]
+        assert leaders(study, ["other"]) == []
+        for candidate in found:
+            assert candidate.evaluation.positions == batches()(candidate.generation).positions
+            assert candidate.evaluation.fitness == study.evaluation(candidate.recipe, candidate_key(study, candidate)).fitness
+
+
+def candidate_key(study, candidate):
+    return study.candidates()[candidate.number].portion
+
+
+def test_the_ranking_is_of_the_stages_that_are_named(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        shared = Run(study, [], START)
+        for name, genomes in (("a", [[0.3, 0.7], [0.3, 0.5]]), ("b", [[0.3, 0.6], [0.3, 0.7]])):
+            Search(stage_of(study, Scripted(genomes), name=name), shared).advance(Budget(generations=1))
+
+        assert [(c.stage, c.number) for c in ranked_candidates(study, 10, ["a"])] == [("a", 0), ("a", 1)]
+        assert [(c.stage, c.number) for c in ranked_candidates(study, 10, ["b"])] == [("b", 3), ("b", 2)]
+        assert [c.number for c in ranked_candidates(study, 2, ["a", "b"])] == [0, 2]  # 3 repeats 0
+        assert ranked_candidates(study, 10, []) == []
+        assert [count_evaluated(study, name) for name in "ab"] == [2, 2]
+
+
+# -- several searches in one study -----------------------------------------------------------------------------------------
+
+
+def interleaved(study, make_a, make_b, evaluator, trackers=(), more=2):
+    """Two searches that take turns: a, b, then a again to the end, then b."""
+    shared = Run(study, trackers, START)
+    a, b = (
+        Search(stage_of(study, make(), evaluator, name=name, portion=batches()), shared)
+        for name, make in (("a", make_a), ("b", make_b))
+    )
+    for search in (a, b):
+        search.advance_to(1)
+    for search in (a, b):
+        search.advance(Budget(generations=more))
+    return memory(study)
+
+
+def test_two_searches_take_turns_in_one_study(tmp_path):
+    listener = Listener()
+    with opened(Study.create(tmp_path)) as study:
+        found = interleaved(study, cmaes, lambda: cmaes(seed=2), Formula(), [listener])
+
+    turns = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert [(stage, generation) for _, stage, generation, *_ in found] == [turn for turn in turns for _ in range(4)]
+    assert [number for number, *_ in found] == list(range(16))
+    assert [start.stage for start in listener.starts] == ["a", "b", "a", "b"]
+    assert [start.evaluated for start in listener.starts] == [0, 0, 4, 4]
+    assert [start.best and start.best.stage for start in listener.starts] == [None, None, "a", "b"]
+    told = [(generation.number, generation.round) for generation in listener.generations]
+    assert told == [(0, 0), (0, 1), (1, 2), (1, 3)]
+    assert [(c.stage, c.generation, c.round) for c in listener.candidates[::4]] == [
+        ("a", 0, 0), ("b", 0, 1), ("a", 1, 2), ("b", 1, 3)
+    ]  # fmt: skip
+    by_stage = {stage: [scores for _, of, *_, scores in found if of == stage] for stage in "ab"}
+    (tmp_path / "alone").mkdir()
+    alone = run(tmp_path / "alone", cmaes(), Budget(generations=2), portion=batches())
+    assert by_stage["a"] == [scores for *_, scores in alone]  # as if it had been by itself
+
+
+def test_searches_that_take_turns_resumed_at_every_possible_point_equal_unbroken(tmp_path):
+    (tmp_path / "whole").mkdir()
+    fuse, unbroken = Fuse(10**9), Listener()
+    with opened(Study.create(tmp_path / "whole")) as study:
+        whole = interleaved(study, cmaes, lambda: cmaes(seed=2), Fused(Formula(), fuse), [Fused(unbroken, fuse)])
+    places = {c.number: (c.stage, c.generation, c.round) for c in unbroken.candidates}
+
+    for steps in range(fuse.burnt):
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        fuse, formula, listener = Fuse(steps), Formula(), Listener()
+        with pytest.raises(Killed), opened(Study.create(folder)) as study:
+            interleaved(study, cmaes, lambda: cmaes(seed=2), Fused(formula, fuse), [Fused(listener, fuse)])
+        with opened(Study.resume(folder)) as study:
+            resumed = interleaved(study, cmaes, lambda: cmaes(seed=2), formula, [listener])
+
+        assert resumed == whole
+        assert len(formula.asked) - len(set(formula.asked)) <= 1  # the one in flight
+        heard = [c.number for c in listener.candidates]
+        assert len(heard) in (15, 16)  # a kill between recording and telling costs one
+        assert heard == sorted(set(heard))
+        assert {c.number: (c.stage, c.generation, c.round) for c in listener.candidates}.items() <= places.items()
+
+
+def test_an_earlier_stage_that_changed_is_refused(tmp_path):
+    def both(study, n_first):
+        shared = Run(study, [], START)
+        Search(stage_of(study, cmaes(), name="first"), shared).advance(Budget(generations=n_first))
+        (best,) = ranked_candidates(study, 1, ["first"])
+        space = space_of(SOURCES[0], Source("found", ModelReference(recipe=best.recipe)))
+        optimizer = CMAES(space.genes, 3, sigma0=1 / 6, population_size=4, startup_trial=False)
+        evaluator = Formula()
+        Search(stage_of(study, optimizer, evaluator, name="second", space=space), shared).advance(Budget(generations=1))
+        return best.number, len(evaluator.asked)
+
+    with opened(Study.create(tmp_path)) as study:
+        first, _ = both(study, 1)
+    with opened(Study.resume(tmp_path)) as study:
+        assert both(study, 1) == (first, 0)
+        before = [c for c in memory(study) if c[1] == "second"]
+        with pytest.raises(
+            StudyError, match=r"^generation 0 of stage 'second' is not what .* an earlier stage changed: restore"
+        ):
+            both(study, 8)  # goes on, and finds something better
+
+        assert [c for c in memory(study) if c[1] == "second"] == before

@@ -1,18 +1,21 @@
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 from evo_merge.study import Entrant, Study, opened
-from evo_merge.tasks.base import Example
+from evo_merge.tasks.base import Example, Portion
 
+SEARCH = Portion("search")
 EXAMPLES = [Example("a", "1たす1は？", "2"), Example("b", "いくつ\nですか", "0.1")]
 
 
@@ -29,6 +32,12 @@ def recipe(weight=0.5):
     )
 
 
+def path(scale=1.0):
+    """Through a model, and one that is a recipe."""
+    models = (Source("a", ModelReference("./a")), Source("b", ModelReference(recipe=recipe())))
+    return DataFlowRecipe(models, (Step("a", 0), Step("b", 3, scale)), "residual", "float32")
+
+
 def evaluation():
     scores = np.array([[0.1 + 0.2, 1.0], [np.nextafter(1.0, 0.0), 5e-324]])
     return Evaluation(("score", "correct"), 1, scores, ("答えは２です。\n", "\x00\ud7ff"), None, 0.1, 1 / 3, 12)
@@ -39,8 +48,12 @@ def test_a_new_run_is_read_back_by_another(tmp_path):
         study.set("config", "seed: 1")
         study.record_examples("search", EXAMPLES)
         study.record_entrant(Entrant("source", "ja", recipe(0.25)))
-        assert study.record_generation(0, [np.array([0.1 + 0.2, 1 / 3])], [recipe(0.1 + 0.2)]) == [0]
-        assert study.record_generation(1, [np.array([0.0, 1.0])] * 2, [recipe(0.0)] * 2) == [1, 2]
+        first = np.array([0.1 + 0.2, 1 / 3, -0.0, 5e-324, -np.inf])
+        assert study.record_generation("ps", 0, SEARCH, [first], [recipe(0.1 + 0.2)]) == [0]
+        assert study.record_generation("a>b", 0, Portion("search", (0, 3)), [np.array([0.0, 1.0])] * 2, [path(0.5)] * 2) == [
+            1,
+            2,
+        ]
 
     with opened(Study.read(tmp_path)) as study:
         assert (study.get("config"), study.get("nothing")) == ("seed: 1", None)
@@ -48,14 +61,25 @@ def test_a_new_run_is_read_back_by_another(tmp_path):
         assert study.examples("test") == []
         assert study.entrants() == [Entrant("source", "ja", recipe(0.25))]
         candidates = study.candidates()
-        assert [(c.number, c.generation) for c in candidates] == [(0, 0), (1, 1), (2, 1)]
-        assert candidates[0].genome.tolist() == [0.1 + 0.2, 1 / 3]
+        assert [(c.number, c.stage, c.generation) for c in candidates] == [(0, "ps", 0), (1, "a>b", 0), (2, "a>b", 0)]
+        assert [c.portion for c in candidates] == ["search", *[Portion("search", (0, 3)).key] * 2]
+        assert candidates[0].genome.tobytes() == first.tobytes()
+        assert candidates[0].genome.dtype == np.float64
         assert candidates[0].recipe == recipe(0.1 + 0.2)
+        assert candidates[2].recipe == path(0.5)
+
+
+def test_genomes_are_kept_as_little_endian_doubles(tmp_path):
+    with opened(Study.create(tmp_path)) as study:
+        study.record_generation("", 0, SEARCH, [np.array([1.0, -2.0])], [recipe()])
+        ((blob,),) = study._db.execute("SELECT genome FROM candidates").fetchall()
+
+    assert blob == struct.pack("<2d", 1.0, -2.0)
 
 
 def test_an_evaluation_comes_back_to_the_bit(tmp_path):
     with opened(Study.create(tmp_path)) as study:
-        study.record_evaluation(recipe(), "search", evaluation())
+        study.record_evaluation(recipe(), SEARCH, evaluation())
     with opened(Study.resume(tmp_path)) as study:
         found = study.evaluation(recipe(), "search")
         assert study.evaluation(recipe(), "test") is None
@@ -67,11 +91,39 @@ def test_an_evaluation_comes_back_to_the_bit(tmp_path):
     assert found.completions == evaluation().completions
     assert (found.metrics, found.n_objectives, found.failure) == (("score", "correct"), 1, None)
     assert (found.merge_seconds, found.evaluation_seconds, found.new_tokens) == (0.1, 1 / 3, 12)
+    assert found.positions is None  # the whole split
+
+
+def test_an_evaluation_of_some_examples_is_one_of_its_own_and_knows_which_they_were(tmp_path):
+    some, others = Portion("search", (1, 7)), Portion("search", (0, 7))
+    with opened(Study.create(tmp_path)) as study:
+        study.record_evaluation(path(), some, replace(evaluation(), positions=(1, 7)))
+        study.record_evaluation(path(), SEARCH, evaluation())
+        study.record_evaluation(path(), others, failed(("score", "correct"), 1, "logits are not finite"))
+
+        found = study.evaluation(path(), some.key)
+        assert found.positions == (1, 7)
+        assert found.scores.tobytes() == evaluation().scores.tobytes()
+        assert found.completions == evaluation().completions
+        assert study.evaluation(path(), "search").positions is None
+        assert study.evaluation(path(), others.key).failure == "logits are not finite"
+        assert not study.is_evaluated(path(), Portion("search", (1, 8)).key)
+        assert not study.is_evaluated(path(), Portion("search", (1, 7), "en").key)
+
+
+def test_portions_have_names_of_their_own():
+    assert Portion("search").key == "search"
+    assert Portion("search", stage="en").key == "en/search"
+    some = [Portion("search", (1, 7)), Portion("search", (1, 8)), Portion("test", (1, 7)), Portion("search", (1, 7), "en")]
+    assert len({portion.key for portion in some}) == 4
+    assert some[0].key.startswith("search:")
+    assert some[0].key == Portion("search", (1, 7)).key
+    assert some[3].key.startswith("en/search:")
 
 
 def test_a_failure_comes_back_with_its_reason_and_the_worst_fitness(tmp_path):
     with opened(Study.create(tmp_path)) as study:
-        study.record_evaluation(recipe(), "search", failed(("score", "correct"), 1, "logits are not finite", 0.5))
+        study.record_evaluation(recipe(), SEARCH, failed(("score", "correct"), 1, "logits are not finite", 0.5))
         found = study.evaluation(recipe(), "search")
 
     assert (found.failure, found.merge_seconds, found.metrics) == ("logits are not finite", 0.5, ("score", "correct"))
@@ -129,19 +181,25 @@ def test_a_record_of_another_version_is_refused(tmp_path, enter):
         database.execute("UPDATE run SET value = '99' WHERE key = 'schema_version'")
     database.close()
 
-    with pytest.raises(StudyError, match="schema version 99, this evo-merge reads version 1"):
+    with pytest.raises(StudyError, match="schema version 99, this evo-merge reads version 2"):
         enter(tmp_path)
 
 
 def test_a_generation_proposed_again_must_be_the_same(tmp_path):
     genomes, recipes = [np.array([0.1, 0.2]), np.array([0.3, 0.4])], [recipe(0.1), recipe(0.3)]
     with opened(Study.create(tmp_path)) as study:
-        study.record_generation(0, genomes, recipes)
-        assert study.record_generation(0, genomes, recipes) == [0, 1]
+        study.record_generation("", 0, SEARCH, genomes, recipes)
+        assert study.record_generation("", 0, SEARCH, genomes, recipes) == [0, 1]
         for other in (genomes[:1], [genomes[0], np.array([0.3, np.nextafter(0.4, 1)])], genomes[::-1]):
             with pytest.raises(StudyError, match="generation 0 is not what the run proposed before"):
-                study.record_generation(0, other, recipes[: len(other)])
+                study.record_generation("", 0, SEARCH, other, recipes[: len(other)])
+        for portion, those in ((Portion("search", (0, 1)), recipes), (SEARCH, [recipes[0], path()])):
+            with pytest.raises(StudyError, match="generation 0 is not what the run proposed before"):
+                study.record_generation("", 0, portion, genomes, those)
         assert len(study.candidates()) == 2
+        study.record_generation("ps", 0, SEARCH, genomes[::-1], recipes[::-1])  # a stage of its own
+        with pytest.raises(StudyError, match="generation 0 of stage 'ps' is not what the run proposed before"):
+            study.record_generation("ps", 0, SEARCH, genomes, recipes)
 
 
 def test_changed_data_is_refused(tmp_path):
@@ -175,10 +233,10 @@ def test_an_error_while_recording_leaves_nothing(tmp_path):
     one_text_too_few = Evaluation(("score",), 1, np.ones((2, 1)), ("x",))
     with opened(Study.create(tmp_path)) as study:
         with pytest.raises(ValueError, match="zip"):
-            study.record_evaluation(recipe(), "search", one_text_too_few)
+            study.record_evaluation(recipe(), SEARCH, one_text_too_few)
 
         assert study.evaluation(recipe(), "search") is None
-        study.record_evaluation(recipe(), "search", evaluation())
+        study.record_evaluation(recipe(), SEARCH, evaluation())
         assert len(study.evaluation(recipe(), "search").completions) == 2
 
 
@@ -190,14 +248,14 @@ def test_sigkill_while_recording_leaves_what_was_before(tmp_path):
         from evo_merge.study import Study
         test = runpy.run_path({__file__!r})
         study = Study.create(Path({str(tmp_path)!r}))
-        study.record_evaluation(test["recipe"](0.1), "search", test["evaluation"]())
+        study.record_evaluation(test["recipe"](0.1), test["SEARCH"], test["evaluation"]())
         seen = []
         def watch(statement):
             seen.append(statement.startswith("INSERT INTO answers"))
             if sum(seen) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
         study._db.set_trace_callback(watch)
-        study.record_evaluation(test["recipe"](0.2), "search", test["evaluation"]())
+        study.record_evaluation(test["recipe"](0.2), test["SEARCH"], test["evaluation"]())
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -205,7 +263,7 @@ def test_sigkill_while_recording_leaves_what_was_before(tmp_path):
     with opened(Study.resume(tmp_path)) as study:
         assert study.evaluation(recipe(0.1), "search").completions == evaluation().completions
         assert study.evaluation(recipe(0.2), "search") is None
-        study.record_evaluation(recipe(0.2), "search", evaluation())
+        study.record_evaluation(recipe(0.2), SEARCH, evaluation())
 
 
 def test_a_kill_while_the_record_is_created_leaves_no_half_record(tmp_path):
@@ -237,7 +295,7 @@ def test_time_is_summed_over_the_sessions(tmp_path, monkeypatch):
     now[0] += 1000
     with opened(Study.resume(tmp_path)) as study:
         now[0] += 2
-        study.record_evaluation(recipe(), "search", evaluation())
+        study.record_evaluation(recipe(), SEARCH, evaluation())
         now[0] += 1
         with opened(Study.read(tmp_path)) as reader:
             assert reader.seconds == 7  # kept with the evaluation, so that a kill loses no more than one

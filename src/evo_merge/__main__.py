@@ -65,7 +65,7 @@ def _run(config: DictConfig, folder: Path) -> None:
     from evo_merge import run
 
     if settings.plan:
-        print(run.plan(config, settings, folder))  # noqa: T201
+        run.plan(config, settings, folder)
     elif config.resume is not None:
         run.resume(config, settings, folder)
     else:

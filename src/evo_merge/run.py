@@ -22,7 +22,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
-from evo_merge.baselines import entrants
+from evo_merge.baselines import entrants, single_model
 from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, IncompatibleModelsError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
@@ -50,6 +50,7 @@ from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
 _RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
+_COMPARED = 50  # answers of the written model and of the candidate
 N_FINALISTS = 10  # re-scored on the validation split where that chooses
 
 
@@ -97,7 +98,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
             raise ConfigError(
                 f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
             )
-    pool: Pool = instantiate(config.models, _convert_="all")
+    pool: Pool = instantiate(config.models, headers_only=settings.plan, _convert_="all")
     if get_class(config.merge._target_) is DataFlowSpace:
         pool = pool.for_paths()
     ingredients = _ingredients(pool)
@@ -143,12 +144,13 @@ def _program(config: DictConfig, settings: RunSettings, ingredients: Ingredients
     return SingleSearch(space, new_optimizer(space.genes, child_seed(settings.seed, "optimizer")))
 
 
-def plan(config: DictConfig, settings: RunSettings, folder: Path) -> str:
-    """What a run would need, as text; raises ``ConfigError`` where it does not fit this machine."""
+def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
+    """Print what a run would need; raises ``ConfigError`` where it does not fit this machine."""
     parts = compose_parts(config, settings)
-    refuse_shortage(parts.needs, folder)
     spaces, batch_size = parts.program.spaces, parts.generator.batch_size
-    return describe_plan(spaces, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder, parts.portion(0))
+    text = describe_plan(spaces, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder, parts.portion(0))
+    print(text, flush=True)  # noqa: T201
+    refuse_shortage(parts.needs, folder)
 
 
 def start(config: DictConfig, settings: RunSettings, names: dict[str, str], folder: Path) -> None:
@@ -280,10 +282,12 @@ def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[
 
 def _write(parts: Parts, study: Study, folder: Path, best: Recipe) -> list[Path]:
     recipe = replace_text(folder / "recipe.yaml", to_yaml(best))
-    reports = write_report(folder, study)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)  # of a resumed run that chose again
     write_checkpoint(best, parts.pool, model, allowed_code=parts.allowed_code)
+    if isinstance(best, DataFlowRecipe):
+        _compare_written(parts, study, best, model)
+    reports = write_report(folder, study)
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     card = model_card(
         summary,
@@ -295,6 +299,25 @@ def _write(parts: Parts, study: Study, folder: Path, best: Recipe) -> list[Path]
     )
     replace_text(model / "README.md", card)
     return [recipe, *reports, model]
+
+
+def _compare_written(parts: Parts, study: Study, best: DataFlowRecipe, model: Path) -> None:
+    """Ask the written checkpoint some test problems: its scales are in its weights, and rounding them could show."""
+    asked = Portion("test", tuple(range(min(_COMPARED, len(parts.task.examples("test"))))))
+    written = Pool(base=None, sources=[{"name": "written", "model": str(model)}])
+    evaluator = new_evaluator(written, parts.task, parts.generator, parts.trainer, ["test"], (), ())
+    evaluation = evaluator.evaluate(single_model(written.leader.reference, written.out_dtype), asked)
+    scored = study.evaluation(best, "test")
+    if scored is None or scored.failure is not None or evaluation.failure is not None:
+        return
+    same = sum(map(str.__eq__, evaluation.completions, scored.completions))
+    study.set("written_compared", json.dumps({"same": same, "of": len(evaluation.completions)}))
+    if same < len(evaluation.completions):
+        log.warning(
+            "the written model answers %d of %d test problems otherwise than the candidate that was scored",
+            len(evaluation.completions) - same,
+            len(evaluation.completions),
+        )
 
 
 def _needed_splits(settings: RunSettings) -> tuple[Split, ...]:

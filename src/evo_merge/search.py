@@ -127,12 +127,13 @@ class Search:
 
     Attributes:
         stage: What it searches.
-        best: The best fitness so far; minus infinity before there is one.
+        leader: The best candidate so far; ``None`` before one could be scored.
     """
 
     def __init__(self, stage: Stage, run: Run) -> None:
         self.stage, self._run = stage, run
-        self.best = -math.inf
+        self.leader: Candidate | None = None
+        self._best = -math.inf
         self._number = 0  # of the next generation
         self._best_generation = 0
         self._n_evaluated = 0
@@ -150,16 +151,7 @@ class Search:
             Interrupted: The user asked to stop.
             StudyError: A resumed run does not propose what it proposed before.
         """
-        study, trackers, stage = self._run.study, self._run.trackers, self.stage
-        begin = self._run.start(
-            stage=stage.name,
-            genes=stage.space.genes,
-            evaluations=budget.evaluations,
-            evaluated=count_evaluated(study, stage.name),
-            best=next(iter(ranked_candidates(study, 1, [stage.name])), None),
-        )
-        for tracker in trackers:
-            tracker.start(begin)
+        self._begin(budget.evaluations)
         n_idle = 0
         # A generation that was begun before a resume is always finished, whatever the budget says now.
         while self._number in self._recorded or not self._spent(budget):
@@ -168,6 +160,29 @@ class Search:
                 break
             candidates = self._generation()
             n_idle = n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
+
+    def advance_to(self, generations: int) -> None:
+        """Run generations until there are so many, and no further where a resumed run has more: others have their turn.
+
+        Raises:
+            Interrupted: The user asked to stop.
+            StudyError: A resumed run does not propose what it proposed before.
+        """
+        self._begin(None)
+        while self._number < generations:
+            self._generation()
+
+    def _begin(self, evaluations: int | None) -> None:
+        study, stage = self._run.study, self.stage
+        begin = self._run.start(
+            stage=stage.name,
+            genes=stage.space.genes,
+            evaluations=evaluations,
+            evaluated=count_evaluated(study, stage.name),
+            best=next(iter(ranked_candidates(study, 1, [stage.name])), None),
+        )
+        for tracker in self._run.trackers:
+            tracker.start(begin)
 
     def _generation(self) -> list[Candidate]:
         study, trackers, stage, number = self._run.study, self._run.trackers, self.stage, self._number
@@ -186,8 +201,8 @@ class Search:
             if index >= self._n_told:
                 for tracker in trackers:
                     tracker.candidate(candidate)
-            if evaluation.fitness[0] > self.best:
-                self.best, self._best_generation = float(evaluation.fitness[0]), number
+            if evaluation.fitness[0] > self._best:
+                self.leader, self._best, self._best_generation = candidate, float(evaluation.fitness[0]), number
         stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
         if number >= int(study.get(logged) or 0):
             for tracker in trackers:
@@ -247,7 +262,9 @@ def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
         if math.isfinite(score) and score > best.get(place, (-math.inf,))[0]:
             best[place] = (score, stored)
     last_first = sorted(best.values(), key=lambda pair: -pair[1].number)
-    found = {recipe_hash(stored.recipe): stored for _, stored in last_first}
+    found: dict[str, StoredCandidate] = {}
+    for _, stored in last_first:
+        found.setdefault(recipe_hash(stored.recipe), stored)
     return [_told(stored, study) for stored in found.values()]
 
 

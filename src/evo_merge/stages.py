@@ -138,7 +138,7 @@ class Hybrid:
         self._ingredients, self._seed, self._new_optimizer = ingredients, seed, new_optimizer
         self._parameter = {name: _stage(name, options) for name, options in parameter.items()}
         self._data_flow = data_flow
-        self._trial = Budget(generations=trial)
+        self._trial = trial
         self._budget = _budget("merge.budget", budget)
         names = [source.name for source in ingredients.sources]
         if taken := [name for name in self._parameter if name in names or ">" in name or "/" in name]:
@@ -160,8 +160,8 @@ class Hybrid:
         results = {name: self._search_parameters(name, conditions) for name in self._parameter}
         searches = [self._pair_search(pair, results, conditions) for pair in self._pairs]
         for search in searches:
-            search.advance(self._trial)
-        for search in _hopeful(searches, conditions.run.study):
+            search.advance_to(self._trial)
+        for search in _hopeful(searches):
             search.advance(self._budget)
 
     def final_stages(self, study: Study) -> list[str]:
@@ -229,12 +229,12 @@ def starts(program: Program) -> Iterator[Recipe]:
     return (start_of(space) for space in program.spaces.values())
 
 
-def _hopeful(searches: Sequence[Search], study: Study) -> list[Search]:
+def _hopeful(searches: Sequence[Search]) -> list[Search]:
     """Those whose best is not clearly below the best of all."""
     scores = {}
     for search in searches:
-        found = ranked_candidates(study, 1, [search.stage.name])
-        column = found[0].evaluation.scores[:, 0] if found else np.asarray([-math.inf])
+        # Not the study's: of a resumed run that has what came after the trial too.
+        column = np.asarray([-math.inf]) if search.leader is None else search.leader.evaluation.scores[:, 0]
         error = float(column.std(ddof=1) / math.sqrt(len(column))) if len(column) > 1 else 0.0
         scores[search.stage.name] = (float(column.mean()), error)
     best, best_error = max(scores.values())

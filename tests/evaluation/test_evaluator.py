@@ -1,3 +1,4 @@
+import copy
 import logging
 import os
 import signal
@@ -14,7 +15,9 @@ from evo_merge.evaluation.hf import HuggingFaceGenerator
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.evaluation.prompts import render_split
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
-from evo_merge.tasks.base import Decoding
+from evo_merge.tasks.base import Decoding, Portion
+
+WINDOW = 64  # of the model
 
 
 def recipe(seed):
@@ -38,6 +41,7 @@ class Drawing:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
             if recipe.seed == 14:
                 self.model.lm_head.weight[3] = torch.nan
+        return self.model
 
 
 @pytest.fixture
@@ -54,13 +58,17 @@ def trainer():
     )
 
 
+def evaluator_of(model, tokenizer, task, trainer, splits=("search", "test")):
+    return Evaluator(Drawing(model), tokenizer, task, HuggingFaceGenerator(batch_size=3), trainer, splits, WINDOW)
+
+
 @pytest.fixture
 def evaluator(model, tokenizer, counting, trainer):
-    return Evaluator(Drawing(model), tokenizer, counting(), HuggingFaceGenerator(batch_size=3), trainer, ["search", "test"])
+    return evaluator_of(model, tokenizer, counting(), trainer)
 
 
 def test_scores_and_completions_are_in_the_order_of_the_examples(evaluator, model, tokenizer, counting):
-    evaluation = evaluator.evaluate(recipe(1), "search")
+    evaluation = evaluator.evaluate(recipe(1), Portion("search"))
 
     task = counting()
     generator = HuggingFaceGenerator(batch_size=1)  # the same weights, one prompt at a time
@@ -75,7 +83,7 @@ def test_scores_and_completions_are_in_the_order_of_the_examples(evaluator, mode
 
 
 def test_an_evaluation_names_metrics_objectives_and_times(evaluator):
-    evaluation = evaluator.evaluate(recipe(1), "test")
+    evaluation = evaluator.evaluate(recipe(1), Portion("test"))
 
     assert evaluation.metrics == ("words", "characters")
     assert evaluation.fitness.shape == (1,)
@@ -85,7 +93,7 @@ def test_an_evaluation_names_metrics_objectives_and_times(evaluator):
 
 
 def test_each_recipe_gets_its_own_weights_and_the_same_recipe_the_same_answers(evaluator):
-    first, other, again = (evaluator.evaluate(recipe(seed), "search") for seed in (1, 2, 1))
+    first, other, again = (evaluator.evaluate(recipe(seed), Portion("search")) for seed in (1, 2, 1))
 
     assert first.completions == again.completions
     assert first.completions != other.completions
@@ -93,43 +101,74 @@ def test_each_recipe_gets_its_own_weights_and_the_same_recipe_the_same_answers(e
 
 @pytest.mark.parametrize(("seed", "reason"), [(13, "weights are not finite in"), (14, "logits are not finite")])
 def test_a_candidate_that_cannot_be_built_or_scored_fails_and_the_next_does_not(evaluator, seed, reason):
-    before = evaluator.evaluate(recipe(1), "search")
+    before = evaluator.evaluate(recipe(1), Portion("search"))
 
-    evaluation = evaluator.evaluate(recipe(seed), "search")
+    evaluation = evaluator.evaluate(recipe(seed), Portion("search"))
 
     assert evaluation.failure is not None
     assert evaluation.failure.startswith(reason)
     assert evaluation.fitness.tolist() == [-np.inf]
-    assert evaluator.evaluate(recipe(1), "search").completions == before.completions
+    assert evaluator.evaluate(recipe(1), Portion("search")).completions == before.completions
+
+
+def test_some_of_the_examples_are_answered_and_scored_as_among_all(evaluator):
+    whole = evaluator.evaluate(recipe(1), Portion("search"))
+
+    some = evaluator.evaluate(recipe(1), Portion("search", (1, 4, 6)))
+
+    assert whole.positions is None
+    assert some.positions == (1, 4, 6)
+    assert some.completions == tuple(whole.completions[i] for i in (1, 4, 6))
+    np.testing.assert_array_equal(some.scores, whole.scores[[1, 4, 6]])
+    assert some.new_tokens < whole.new_tokens
+    assert evaluator.evaluate(recipe(1), Portion("search")).completions == whole.completions
+
+
+def test_each_candidate_may_be_a_model_of_its_own(evaluator, model, monkeypatch):
+    other = copy.deepcopy(model)
+    alone = evaluator.evaluate(recipe(2), Portion("search"))
+    models = iter([model, other, model])
+    draw = evaluator._assembler.assemble
+
+    def assemble(wanted):
+        evaluator._assembler.model = next(models)
+        return draw(wanted)
+
+    monkeypatch.setattr(evaluator._assembler, "assemble", assemble)
+    first, second, third = (evaluator.evaluate(recipe(seed), Portion("search")) for seed in (1, 2, 2))
+
+    assert first.completions != second.completions
+    assert second.completions == third.completions == alone.completions
 
 
 def test_other_errors_are_not_hidden(evaluator, model, monkeypatch):
     monkeypatch.setattr(evaluator._assembler, "assemble", lambda recipe: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
-        evaluator.evaluate(recipe(1), "search")
+        evaluator.evaluate(recipe(1), Portion("search"))
 
 
 def test_a_split_that_does_not_fit_is_refused_before_anything_is_assembled(model, tokenizer, counting, trainer):
     task = counting(Decoding(60))
 
     with pytest.raises(DataError, match="window of 64"):
-        Evaluator(Drawing(model), tokenizer, task, HuggingFaceGenerator(batch_size=3), trainer, ["test"])
+        evaluator_of(model, tokenizer, task, trainer, ["test"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_lightning_leaves_dtype_and_place_of_the_weights_alone(model, tokenizer, counting, trainer, dtype):
     model.to(dtype)
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    evaluator = Evaluator(Drawing(model), tokenizer, counting(), HuggingFaceGenerator(batch_size=3), trainer, ["search"])
+    evaluator = evaluator_of(model, tokenizer, counting(), trainer, ["search"])
 
-    evaluator.evaluate(recipe(1), "search")
+    evaluator.evaluate(recipe(1), Portion("search"))
 
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
 
 
-def test_the_weights_stay_on_the_device_between_two_candidates(evaluator):
+def test_the_weights_stay_on_the_device_between_two_candidates(evaluator, model):
+    evaluator._module.model = model
     module = evaluator._module.to("meta")  # a device that is not the CPU, wherever the test runs
 
     evaluator._trainer.strategy._lightning_module = module
@@ -153,7 +192,7 @@ def test_an_interrupt_during_an_evaluation_reaches_our_handler_and_the_evaluatio
     before = signal.signal(signal.SIGINT, handler), signal.signal(signal.SIGTERM, handler)
     try:
         monkeypatch.setattr(evaluator._module.generator, "generate", interrupted)
-        evaluation = evaluator.evaluate(recipe(1), "search")
+        evaluation = evaluator.evaluate(recipe(1), Portion("search"))
         kept = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, before[0])
@@ -168,7 +207,7 @@ def test_lightning_says_nothing_and_leaves_no_files(evaluator, capfd, caplog, tm
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.NOTSET), warnings.catch_warnings(record=True) as warned:
         for seed in (1, 2):
-            evaluator.evaluate(recipe(seed), "search")
+            evaluator.evaluate(recipe(seed), Portion("search"))
 
     out, err = capfd.readouterr()
     assert (out, err, caplog.messages, [str(w.message) for w in warned]) == ("", "", [], [])

@@ -34,6 +34,17 @@ def test_every_example_is_in_one_batch_the_longest_first(tokenizer, counting):
     ]
 
 
+def test_some_examples_keep_their_rows_and_count_from_0(tokenizer, counting):
+    rendered = render_split(counting(n_examples=12), "search", tokenizer, window=64, batch_size=2)
+
+    some = rendered.only((10, 2, 5))
+
+    assert [example.id for example in some.examples] == ["search/10", "search/2", "search/5"]
+    assert some.rows == tuple(rendered.rows[i] for i in (10, 2, 5))
+    assert [batch.positions for batch in some] == [(2, 0), (1,)]  # 6 words, 1 and 12: the longest first
+    assert rendered.only(None) is rendered
+
+
 def test_messages_go_through_the_chat_template(tokenizer, counting, monkeypatch):
     task = counting(n_examples=1)
     monkeypatch.setattr(task, "prompt", lambda example: [{"role": "w1", "content": "w2 w3"}], raising=False)

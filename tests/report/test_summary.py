@@ -11,6 +11,7 @@ from evo_merge.report.results import read_results
 from evo_merge.report.statistics import paired_test, wilson
 from evo_merge.report.summary import summarise
 from evo_merge.study import Study, opened
+from evo_merge.tasks.base import Portion
 
 MakeRun = Callable[..., Path]
 
@@ -62,7 +63,7 @@ def test_a_repeated_recipe_counts_once(make_run: MakeRun) -> None:
     with opened(Study.resume(make_run())) as study:
         again = study.candidates()[0]
         known = next(e.recipe for e in study.entrants() if e.role == "unoptimised")
-        study.record_generation(2, [again.genome, again.genome], [again.recipe, known])
+        study.record_generation("", 2, Portion("search"), [again.genome, again.genome], [again.recipe, known])
         results = read_results(study)
     assert results.evaluations == 18
     assert [c.repeated for c in results.candidates[-2:]] == [True, True]

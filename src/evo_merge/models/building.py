@@ -138,6 +138,11 @@ class BuiltModel:
         except UnusableCandidateError as error:
             raise RecipeError(f"'{self.name}' ({self.reference}) cannot be built: {error}") from error
 
+    def forget(self) -> None:
+        """Let go of what its models hold."""
+        for model in self._pool.models:
+            model.forget()
+
     @property
     def tokenizer(self) -> Any | None:
         """The first tokenizer among its models."""

@@ -49,6 +49,9 @@ class Model(Protocol):
     def read(self, name: str) -> Tensor:
         """One tensor on the CPU. It may be a view of a file: do not change it. Raises ``ModelError`` where not finite."""
 
+    def forget(self) -> None:
+        """Let go of what is held in memory only to be read from."""
+
     @property
     def tokenizer(self) -> Any | None:
         """The tokenizer, or ``None``."""
@@ -100,6 +103,10 @@ class StoredModel:
                 raise ModelError(f"'{self.name}' ({self.reference}) has a NaN or an infinity in '{name}'; it cannot be merged")
             self._checked.add(name)
         return tensor
+
+    def forget(self) -> None:
+        """Let go of what is held in memory only to be read from."""
+        self.weights.forget()
 
     @cached_property
     def tokenizer(self) -> Any | None:
@@ -155,6 +162,7 @@ class Pool:
         out_dtype: Of the candidates and the checkpoint; ``None`` is what the base is stored in.
         residency: Where the weights wait for the next candidate: ``device``, ``host``, ``disk``, or ``auto``.
         data_flow: Names of the sources that ``merge=dfs`` runs through, model A first; ``None`` is all, in their order.
+        headers_only: Leave weights that are not on this machine on the hub; enough to make a plan.
 
     Raises:
         ConfigError: Two sources of one name, an unknown name under ``use``, or a wrong value.
@@ -171,12 +179,14 @@ class Pool:
         out_dtype: str | None = None,
         residency: str = "auto",
         data_flow: Sequence[str] | None = None,
+        headers_only: bool = False,
     ) -> None:
         if residency not in RESIDENCIES:
             raise ConfigError(f"models.residency must be one of {', '.join(RESIDENCIES)}, got '{residency}'")
         if out_dtype is not None and out_dtype not in DTYPES:
             raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
         self._opened: dict[ModelFiles, Weights] = {}
+        self._headers_only = headers_only
         try:
             named = [_named(entry, adapters) for entry in sources]
             base_reference = None if base is None else reference_from_record(base)
@@ -230,7 +240,7 @@ class Pool:
             from evo_merge.models.building import BuiltModel  # a recipe has models of its own, hence a pool
 
             return BuiltModel(name, reference, allowed_code)
-        files = locate(reference)
+        files = locate(reference, headers_only=self._headers_only)
         return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened))
 
     @property

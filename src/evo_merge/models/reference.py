@@ -25,11 +25,13 @@ class ModelFiles:
         folder: With config, tokenizer and weights; for an adapter, those of the model it is put on.
         gguf: Name of the GGUF file in ``folder`` that holds everything, or ``None``.
         adapter: Folder of the LoRA adapter, or ``None``.
+        hub: Hub id and commit of a model whose weights were left on the hub, or ``None``.
     """
 
     folder: Path
     gguf: str | None = None
     adapter: Path | None = None
+    hub: tuple[str, str] | None = None
 
 
 def is_hub_id(reference: ModelReference) -> bool:
@@ -39,17 +41,21 @@ def is_hub_id(reference: ModelReference) -> bool:
     return bool(name) and not local and name.count("/") <= 1
 
 
-def locate(reference: ModelReference) -> ModelFiles:
+def locate(reference: ModelReference, *, headers_only: bool = False) -> ModelFiles:
     """Find a model's files, fetching them from the hub where they are not on this machine.
+
+    Args:
+        reference: The model.
+        headers_only: Leave weights that are not on this machine on the hub, where their headers can be read.
 
     Raises:
         ModelError: There is no such model, or the hub cannot be reached.
     """
     if reference.adapter is not None and reference.base is not None:
-        files = locate(reference.base)
+        files = locate(reference.base, headers_only=headers_only)
         if files.adapter is not None:
             raise ModelError(f"'{reference.adapter}': an adapter is put on a model, not on another adapter")
-        return ModelFiles(files.folder, files.gguf, _adapter_folder(reference.adapter))
+        return ModelFiles(files.folder, files.gguf, _adapter_folder(reference.adapter), files.hub)
     name = reference.model
     if name.startswith(BUILTIN):
         return _builtin(name)
@@ -65,7 +71,7 @@ def locate(reference: ModelReference) -> ModelFiles:
             f"there is no model folder '{name}' (looked from '{Path.cwd()}'); "
             "name a folder with config.json and *.safetensors, or a hub id"
         )
-    return _from_hub(name, reference.revision)
+    return _from_hub(name, reference.revision, headers_only)
 
 
 def pinned(reference: ModelReference, files: ModelFiles) -> ModelReference:
@@ -107,7 +113,7 @@ def _adapter_folder(name: str) -> Path:
     return folder
 
 
-def _from_hub(name: str, revision: str | None) -> ModelFiles:
+def _from_hub(name: str, revision: str | None, headers_only: bool) -> ModelFiles:  # noqa: FBT001  passed through
     # Imported here: it is slow, and runs on local models never need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -119,8 +125,12 @@ def _from_hub(name: str, revision: str | None) -> ModelFiles:
     )
 
     label = name if revision is None else f"{name}@{revision}"
+    wanted = [pattern for pattern in _WANTED if not headers_only or pattern != "*.safetensors"]
     try:
-        return ModelFiles(Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED))
+        if headers_only and not any(folder.glob("*.safetensors")):
+            return ModelFiles(folder, hub=(name, folder.name))
+        return ModelFiles(folder)
     except RevisionNotFoundError as error:
         raise ModelError(f"the hub's model '{name}' has no revision '{revision}'") from error
     except RepositoryNotFoundError as error:

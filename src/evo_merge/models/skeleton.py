@@ -36,6 +36,7 @@ def filled_model(model: Model, dtype: torch.dtype, device: torch.device) -> Any:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(model.read(name))
+    model.forget()  # the filled model has it all
     return filled
 
 

@@ -50,6 +50,9 @@ class Weights(Protocol):
     def read(self, name: str) -> Tensor:
         """One tensor on the CPU; for stored floats in their own dtype. It may be a view of the file: do not change it."""
 
+    def forget(self) -> None:
+        """Let go of what is held in memory only to be read from; it is made again where it is needed again."""
+
 
 def open_weights(files: ModelFiles, opened: dict[ModelFiles, Weights] | None = None) -> Weights:
     """Open a model's weights; raises ``ModelError`` where there are none that can be trusted.
@@ -59,12 +62,47 @@ def open_weights(files: ModelFiles, opened: dict[ModelFiles, Weights] | None = N
         opened: Models already open, added to: adapters on one base share it.
     """
     opened = {} if opened is None else opened
-    plain = ModelFiles(files.folder, files.gguf)
+    plain = ModelFiles(files.folder, files.gguf, hub=files.hub)
     if plain not in opened:
-        opened[plain] = SafetensorsWeights(plain.folder) if plain.gguf is None else GgufWeights(plain.folder, plain.gguf)
+        opened[plain] = _open_plain(plain)
     if files not in opened:
         opened[files] = AdaptedWeights(opened[plain], files)
     return opened[files]
+
+
+def _open_plain(files: ModelFiles) -> Weights:
+    if files.hub is not None:
+        return HubHeaders(*files.hub)
+    return SafetensorsWeights(files.folder) if files.gguf is None else GgufWeights(files.folder, files.gguf)
+
+
+class HubHeaders:
+    """The headers of weights that lie on the hub: a few kilobytes, enough for a plan, and nothing to be read."""
+
+    def __init__(self, name: str, revision: str) -> None:
+        from huggingface_hub import get_safetensors_metadata
+        from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError, SafetensorsParsingError
+
+        try:
+            files = get_safetensors_metadata(name, revision=revision).files_metadata.values()
+        except NotASafetensorsRepoError as error:
+            raise ModelError(
+                f"'{name}' has no safetensors on the hub; pickled weights (.bin, .pt) can run code and are refused: convert it"
+            ) from error
+        except (HfHubHTTPError, SafetensorsParsingError, OSError) as error:
+            raise ModelError(f"the headers of '{name}' cannot be read from the hub: {error}") from error
+        tensors = {tensor: info for file in files for tensor, info in file.tensors.items()}
+        if strange := [tensor for tensor, info in tensors.items() if info.dtype not in _DTYPES]:
+            raise ModelError(f"'{name}' stores '{strange[0]}' as {tensors[strange[0]].dtype}, which cannot be merged")
+        self.shapes: Mapping[str, tuple[int, ...]] = {tensor: tuple(info.shape) for tensor, info in tensors.items()}
+        self.dtypes: Mapping[str, torch.dtype] = {tensor: _DTYPES[info.dtype] for tensor, info in tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """Always raises: only a plan is made of headers."""
+        raise RuntimeError(f"'{name}' was left on the hub; only its header was read")
+
+    def forget(self) -> None:
+        """Nothing is held."""
 
 
 class SafetensorsWeights:
@@ -93,6 +131,9 @@ class SafetensorsWeights:
         """One tensor, memory-mapped."""
         tensor: Tensor = self._files[self._shard_of[name]].get_tensor(name)
         return tensor
+
+    def forget(self) -> None:
+        """Nothing is held: the files are mapped."""
 
     def _shards(self) -> list[str]:
         if (self._folder / _INDEX).is_file():
@@ -128,7 +169,7 @@ class GgufWeights:
     def __init__(self, folder: Path, file: str) -> None:
         self._folder, self._file = folder, file
 
-    @property
+    @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every tensor, by full name."""
         return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
@@ -136,11 +177,15 @@ class GgufWeights:
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
         """Always float32: what the blocks expand to."""
-        return {name: tensor.dtype for name, tensor in self._tensors.items()}
+        return dict.fromkeys(self.shapes, torch.float32)
 
     def read(self, name: str) -> Tensor:
         """One de-quantised tensor."""
         return self._tensors[name]
+
+    def forget(self) -> None:
+        """Let go of the expanded blocks."""
+        self.__dict__.pop("_tensors", None)
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
@@ -188,6 +233,11 @@ class AdaptedWeights:
         with torch.no_grad():
             delta: Tensor = self._layers[name].get_delta_weight("default")
             return tensor.float() + delta.float()
+
+    def forget(self) -> None:
+        """Let go of the adapter, and of what the model holds."""
+        self.__dict__.pop("_layers", None)
+        self._base.forget()
 
     @cached_property
     def _layers(self) -> dict[str, Any]:

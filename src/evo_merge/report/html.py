@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evo_merge.recipe import Recipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, to_yaml
 from evo_merge.report.figures.answer_sheet import answer_sheet, are_right_or_wrong
 from evo_merge.report.figures.fitness import fitness_figure
-from evo_merge.report.figures.genes import capping_rule, genes_figure
+from evo_merge.report.figures.genes import MOST_ROWS, box_text, capping_rule, genes_figure, shown_genes
+from evo_merge.report.figures.path import path_figure
 from evo_merge.report.figures.scores import scores_figure
-from evo_merge.report.narrative import narrate
+from evo_merge.report.narrative import first_generation, narrate
 from evo_merge.report.results import RunResults, scores
 from evo_merge.report.samples import samples
 from evo_merge.report.svg import DARK, LIGHT, STYLE, Figure, clean
@@ -29,18 +29,22 @@ from evo_merge.report.wording import (
     counted,
     display_name,
     duration,
+    listing,
     p_value,
+    path_in_words,
     score_format,
 )
 
 FIGURES: Mapping[str, Callable[[RunResults, float], Figure | None]] = {
     "scores": scores_figure,
+    "path": path_figure,
     "fitness": fitness_figure,
     "genes": genes_figure,
     "answer_sheet": answer_sheet,
 }
 WIDE, NARROW = 880.0, 360.0
 _MOST_FAILURES = 20
+_SUMMARY_KEYS = {"source": "sources", "stage": "stages", "ablation": "ablation"}  # the others are all "unoptimised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         lstrip_blocks=True,
     )
     written = score_format(results)
-    recipe = _recipe(results)
+    chosen = results.best_candidate
     page = environment.get_template(
         "template.html.j2"
     ).render(
@@ -88,10 +92,22 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         score_rows=_score_rows(results, summary, written),
         gene_rows=_gene_rows(results),
         capping_rule=capping_rule(results),
+        gene_rows_rule=capping_rule(results, MOST_ROWS),
         search_best=_score_or_dash(summary["search"]["best"], written),
         samples=samples(results),
         results_are_binary=are_right_or_wrong(results),
-        recipe=None if recipe is None else to_yaml(recipe),
+        recipe=None if results.recipe is None else to_yaml(results.recipe),
+        roles={model.role for model in results.models},
+        has_paths=any(isinstance(c.recipe, DataFlowRecipe) for c in results.candidates),
+        has_mixes=any(not isinstance(c.recipe, DataFlowRecipe) for c in results.candidates),
+        has_scales=results.path is not None and any(step.scale != 1 for step in results.path.path),
+        path_words=None if results.path is None else path_in_words(results.path),
+        model_a=None if results.path is None else results.path.models[0].name,
+        inner=_inner(results),
+        first_generation=first_generation(results),
+        own_tasks=listing(list(dict.fromkeys(c.stage for c in results.candidates if c.has_own_task))),
+        n_rivals=_n_rivals(results),
+        n_asked=0 if chosen is None else chosen.n_asked,
         config=_config(run_folder),
         folder=shlex.quote(str(run_folder)),
         failures=results.failed[:_MOST_FAILURES],
@@ -109,11 +125,18 @@ def _both_widths(draw: Callable[[RunResults, float], Figure | None], results: Ru
     return None if wide is None or narrow is None else (Markup(wide.inline()), Markup(narrow.inline()))
 
 
-def _recipe(results: RunResults) -> Recipe | None:
-    if results.best is not None:
-        return results.best.recipe
-    leader = results.best_candidate
-    return None if leader is None else leader.recipe
+def _inner(results: RunResults) -> str:
+    """The models of the path that were themselves merged on the way."""
+    if results.path is None:
+        return ""
+    return listing([source.name for source in results.path.models if source.reference.recipe is not None])
+
+
+def _n_rivals(results: RunResults) -> int:
+    """Candidates among whose search scores the choice was made."""
+    return sum(
+        (c.score is not None or c.failure is not None) and not c.repeated and not c.has_own_task for c in results.candidates
+    )
 
 
 def _score_rows(results: RunResults, summary: Mapping[str, Any], written: ScoreFormat) -> list[_ScoreRow]:
@@ -124,7 +147,7 @@ def _score_rows(results: RunResults, summary: Mapping[str, Any], written: ScoreF
         if model.role == "best":
             found = test.get("best")
         else:
-            found = test.get("sources" if model.role == "source" else "unoptimised", {}).get(model.name)
+            found = test.get(_SUMMARY_KEYS.get(model.role, "unoptimised"), {}).get(model.name)
         if found is None:
             continue
         against = paired.get(model.name) if model.role != "best" else None
@@ -145,18 +168,17 @@ def _score_rows(results: RunResults, summary: Mapping[str, Any], written: ScoreF
 
 def _gene_rows(results: RunResults) -> list[_GeneRow]:
     chosen = results.best_candidate
-    last = results.n_generations - 1
-    final = [c.genome for c in results.candidates if c.generation == last]
-    means = np.mean(final, axis=0) if final else None
+    last = max((c.generation for c in results.of_stage), default=0)
+    final = [c.genome for c in results.of_stage if c.generation == last]
     return [
         _GeneRow(
-            name=gene.name,
-            box=f"{gene.low:g} to {gene.high:g}",
-            start=f"{gene.start:.3g}",
-            mean="" if means is None else f"{means[i]:.3f}",
+            name=results.genes[i].name,
+            box=box_text(results.genes[i]),
+            start=f"{results.genes[i].start:.3g}",
+            mean=f"{sum(float(genome[i]) for genome in final) / len(final):.3f}",
             chosen="" if chosen is None else f"{chosen.genome[i]:.3f}",
         )
-        for i, gene in enumerate(results.genes)
+        for i in (shown_genes(results, MOST_ROWS) if final else ())
     ]
 
 
@@ -185,7 +207,8 @@ def _timing(results: RunResults) -> list[tuple[str, str]]:
     if scored:
         answering = sum(c.evaluation_seconds for c in scored)
         rows.append(("building one candidate (mean)", duration(sum(c.merge_seconds for c in scored) / len(scored))))
-        rows.append(("answering and scoring the search split (mean)", duration(answering / len(scored))))
+        asked = "problems of a generation" if results.has_batches else "search split"
+        rows.append((f"answering and scoring the {asked} (mean)", duration(answering / len(scored))))
         if answering > 0:
             rows.append(("tokens generated a second", f"{sum(c.new_tokens for c in scored) / answering:,.0f}"))
     tests = [

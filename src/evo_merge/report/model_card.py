@@ -7,8 +7,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from evo_merge.recipe import ModelReference, Recipe, to_yaml
-from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe, to_yaml
+from evo_merge.recipe import references as references_of
+from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value, path_in_words
 from evo_merge.tasks.base import Prompt
 
 
@@ -72,9 +73,8 @@ def _asking(prompt: Prompt | None) -> str:
 
 
 def hub_ids(recipe: Recipe) -> list[str]:
-    """The hub ids among the base and the sources, in the recipe's order; folders and models in packages are none."""
-    references = [] if recipe.base is None else list(_roots(recipe.base))
-    references += [root for source in recipe.sources for root in _roots(source.reference)]
+    """The hub ids among the models of the recipe and of recipes inside it, in order; folders and packages are none."""
+    references = [root for reference in references_of(recipe) for root in _roots(reference)]
     return list(dict.fromkeys(reference.model for reference in references if _is_hub_id(reference.model)))
 
 
@@ -121,7 +121,11 @@ def _metadata(
 
 
 def _roots(reference: ModelReference) -> Iterator[ModelReference]:
-    """The model itself, or what an adapter is put on; the adapter too where it is a model of its own on the hub."""
+    """The model itself, what it is a merge of, or what an adapter is put on and the adapter, which may be on the hub too."""
+    if reference.recipe is not None:
+        for inner in references_of(reference.recipe):
+            yield from _roots(inner)
+        return
     if reference.base is None:
         yield reference
         return
@@ -135,13 +139,46 @@ def _is_hub_id(model: str) -> bool:
 
 
 def _introduction(summary: Mapping[str, Any], recipe: Recipe) -> str:
-    sources = listing([f"`{source.reference}`" for source in recipe.sources])
-    base = "" if recipe.base is None else f" on the base `{recipe.base}`"
+    if isinstance(recipe, DataFlowRecipe):
+        what, found = _path_introduction(recipe), "the path was"
+    else:
+        what = f"A merge of {_mixed(recipe)}. Its weights were not trained."
+        found = "the numbers of the merge were"
     return (
-        f"A merge of {sources}{base} by `{recipe.method}`. Its weights were not trained: the numbers of the merge were "
-        f"found by evo-merge with `{summary['optimizer']}`, {summary['evaluations']} candidates "
-        f"in {duration(summary['seconds'])}, scored on the search problems of `{summary['task']}`."
+        f"{what}\n\n{found[0].upper()}{found[1:]} found by evo-merge with `{summary['optimizer']}`, "
+        f"{summary['evaluations']} candidates in {duration(summary['seconds'])}, scored on the search problems of "
+        f"`{summary['task']}`."
     )
+
+
+def _path_introduction(recipe: DataFlowRecipe) -> str:
+    first, *others = recipe.models
+    whose = (
+        f"layers of {listing([f'`{source.name}`' for source in recipe.models])}" if others else f"the layers of `{first.name}`"
+    )
+    n_layers = len(recipe.path)
+    has_scales = any(step.scale != 1 for step in recipe.path)
+    folded = "The scales are folded into the weights, so it" if has_scales else "It"
+    named = "\n".join(f"- `{source.name}`: {_origin(source.reference)}" for source in recipe.models)
+    return (
+        f"A path through {whose}. Tokens pass through {n_layers} layers in this order: {path_in_words(recipe)}. "
+        f"Tokenizer, embeddings, final norm and head are those of `{first.name}`. No weight was trained. {folded} is an "
+        f"ordinary checkpoint with {n_layers} layers.\n\n{named}"
+    )
+
+
+def _origin(reference: ModelReference) -> str:
+    """What a model is: its name, or, where a recipe builds it, what that does."""
+    if isinstance(reference.recipe, DataFlowRecipe):
+        inner = reference.recipe
+        each = listing([f"`{source.name}`, which is {_origin(source.reference)}" for source in inner.models])
+        return f"a path through {each}: {path_in_words(inner)}"
+    return f"`{reference}`" if reference.recipe is None else f"a merge of {_mixed(reference.recipe)}"
+
+
+def _mixed(recipe: ParameterSpaceRecipe) -> str:
+    base = "" if recipe.base is None else f" on the base {_origin(recipe.base)}"
+    return f"{listing([_origin(source.reference) for source in recipe.sources])}{base} by `{recipe.method}`"
 
 
 def _results(summary: Mapping[str, Any]) -> list[str]:
@@ -152,6 +189,8 @@ def _results(summary: Mapping[str, Any]) -> list[str]:
         (ROLES["best"], test["best"], None),
         *((name, entry, "source model") for name, entry in test["sources"].items()),
         *((name, entry, "merge without a search") for name, entry in test["unoptimised"].items()),
+        *((name, entry, ROLES["stage"]) for name, entry in test.get("stages", {}).items()),
+        *((name, entry, ROLES["ablation"]) for name, entry in test.get("ablation", {}).items()),
     ]
     written = ScoreFormat(all(0 <= entry["score"] <= 1 for _, entry, _ in entries))
     rows = ["| model | | score | 95 % interval | evolved merge ahead by | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
@@ -184,9 +223,9 @@ def _limits(summary: Mapping[str, Any]) -> str:
     if best is None:
         return said
     written = ScoreFormat(0 <= best <= 1)
+    asked = "search problems of its generation" if summary["search"].get("batches") else "search problems"
     return (
-        f"{said} Its score on the search problems ({written.score(best)}) is the best of many and flatters it; "
-        "the test score does not."
+        f"{said} Its score on the {asked} ({written.score(best)}) is the best of many and flatters it; the test score does not."
     )
 
 

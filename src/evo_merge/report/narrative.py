@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evo_merge.report.results import RunResults
-from evo_merge.report.wording import ScoreFormat, counted, duration, listing, p_clause, score_format
+from evo_merge.recipe import DataFlowRecipe, Source
+from evo_merge.report.results import RunResults, mean_score
+from evo_merge.report.wording import NBSP, ScoreFormat, counted, duration, listing, p_clause, score_format
 
 SIGNIFICANT = 0.05
 
@@ -38,9 +39,10 @@ def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
         f"{written.score(best['score'])} (95 % interval {written.interval(*best['interval'])}).",
     ]
     rivals = _rivals(results, test)
-    compared = [_comparison(text, name, score, test["paired"][name], written) for text, name, score in rivals]
+    compared = [_comparison(rival, test["paired"][rival.name], written) for rival in rivals]
     if compared:
         said.append(f"That is {'; '.join((*compared[:-1], f'and {compared[-1]}' if compared[1:] else compared[0]))}.")
+    said += _stages_and_ablation(results, test, written)
     if results.n_choices > 1:
         said.append(
             f"The run was resumed and chose {results.n_choices} different merges, each scored on the test split, which is "
@@ -51,20 +53,98 @@ def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
     return Narrative(_verdict(rivals, test["paired"]), " ".join(said), "")
 
 
-def _rivals(results: RunResults, test: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """The best of each kind by its test score, the hardest choice for the evolved merge: (what, name, score)."""
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    what: str
+    name: str
+    shown: str  # what and name, as a sentence has them
+    score: float
+
+
+def _rivals(results: RunResults, test: Mapping[str, Any]) -> list[_Rival]:
+    """The best of each kind by its test score, the hardest choice for the evolved merge."""
     found = []
+    several = len(results.of_role("stage")) > 1
+    earlier = "the best of its own parameter-space stages" if several else "its own parameter-space stage"
     kinds = (
         ("the best source", "source", "sources"),
         ("the un-optimised merge", "unoptimised", "unoptimised"),
         ("the best un-tuned merge by another method", "baseline", "unoptimised"),
+        (earlier, "stage", "stages"),
     )
-    for text, role, key in kinds:
-        known = [(test[key][m.name]["score"], m.name) for m in results.of_role(role) if m.name in test[key]]
-        if known:
-            score, name = max(known, key=lambda pair: pair[0])
-            found.append((text, name, score))
+    for what, role, key in kinds:
+        # A stage's result that was itself chosen is no rival.
+        models = [m for m in results.of_role(role) if role != "stage" or m.recipe != results.recipe]
+        known = [(test[key][m.name]["score"], m) for m in models if m.name in test.get(key, {})]
+        if not known:
+            continue
+        score, model = max(known, key=lambda pair: pair[0])
+        if role == "unoptimised" and isinstance(model.recipe, DataFlowRecipe):
+            found.append(_Rival("all layers stacked", model.name, "all layers stacked, un-optimised", score))
+        else:
+            name = model.name
+            for suffix in (", un-optimised", ", un-tuned", ", parameter space alone"):
+                name = name.removesuffix(suffix)
+            found.append(_Rival(what, model.name, f"{what}, {name}", score))
     return found
+
+
+def _stages_and_ablation(results: RunResults, test: Mapping[str, Any], written: ScoreFormat) -> list[str]:
+    said = []
+    if same := [m.name for m in results.of_role("stage") if m.recipe == results.recipe]:
+        names = listing([name.removesuffix(", parameter space alone") for name in same])
+        said.append(f"No later stage found a better one: the evolved merge is that of its own parameter-space stage, {names}.")
+    for name, entry in test.get("ablation", {}).items():
+        paired = test["paired"][name]
+        difference, p = paired["difference"], paired["p_holm"]
+        if difference == 0:
+            said.append("Setting all its scales to 1 makes no difference to its score.")
+            continue
+        verb = "costs" if difference > 0 else "gains"
+        sentence = f"Setting all its scales to 1 {verb} {written.distance(difference)}"
+        chance = "" if p < SIGNIFICANT else ", which chance alone could explain"
+        said.append(f"{sentence} (it then scores {written.score(entry['score'])}, {p_clause(p)}){chance}.")
+    return said
+
+
+def first_generation(results: RunResults) -> str:
+    """How close the first generation of a search through layers was to the model it began with; empty for other searches."""
+    first = [c for c in results.of_stage if c.generation == 0]
+    recipes = [c.recipe for c in first if isinstance(c.recipe, DataFlowRecipe)]
+    if not recipes:
+        return ""
+    written = score_format(results)
+    # Every path begins with the first layer of model A and ends with its last.
+    last = recipes[0].path[-1]
+    source = next(s for s in recipes[0].models if s.name == last.model)
+    own = [(source.name, layer) for layer in range(last.layer + 1)]
+    n_own = sum([(step.model, step.layer) for step in recipe.path] == own for recipe in recipes)
+    scored = [c.score for c in first if c.score is not None]
+    said = (
+        f"The search began at {source.name}, model A: {n_own} of the {counted(len(recipes), 'candidate')} of generation 0 "
+        f"({100 * n_own / len(recipes):.0f}{NBSP}%) {'has' if n_own == 1 else 'have'} its own path"
+    )
+    if not scored:
+        return f"{said}."
+    said += f", and on average they all score {written.score(sum(scored) / len(scored))}"
+    score = _score_of(results, source)
+    if score is None:
+        return f"{said}."
+    batch = " on the whole search split" if first[0].is_of_batch else ""
+    return f"{said}, where {source.name} itself scores {written.score(score)}{batch}."
+
+
+def _score_of(results: RunResults, source: Source) -> float | None:
+    """Search score of a model of a path: of a source, or of what an earlier stage found."""
+    for model in (*results.of_role("source"), *results.of_role("stage")):
+        if model.name == source.name or model.recipe == source.reference.recipe:
+            return mean_score(model.search, results.objective)
+    inner = source.reference.recipe
+    return (
+        None
+        if inner is None
+        else next((c.score for c in results.candidates if c.recipe == inner and c.portion == "search"), None)
+    )
 
 
 def _what_was_done(results: RunResults) -> str:
@@ -79,23 +159,23 @@ def _what_was_done(results: RunResults) -> str:
     )
 
 
-def _comparison(text: str, name: str, score: float, paired: Mapping[str, float], written: ScoreFormat) -> str:
+def _comparison(rival: _Rival, paired: Mapping[str, float], written: ScoreFormat) -> str:
     difference, p = paired["difference"], paired["p_holm"]
-    rival = f"{text}, {name} ({written.score(score)}"
+    shown = f"{rival.shown} ({written.score(rival.score)}"
     if difference == 0:
-        return f"the same as {rival})"
+        return f"the same as {shown})"
     side = "above" if difference > 0 else "below"
-    sentence = f"{written.distance(difference)} {side} {rival}, {p_clause(p)})"
+    sentence = f"{written.distance(difference)} {side} {shown}, {p_clause(p)})"
     return sentence if p < SIGNIFICANT else f"{sentence}, which chance alone could explain"
 
 
-def _verdict(rivals: list[tuple[str, str, float]], paired: Mapping[str, Mapping[str, float]]) -> str:
+def _verdict(rivals: list[_Rival], paired: Mapping[str, Mapping[str, float]]) -> str:
     """Says of every rival whether the evolved merge is above it, below it, or not clearly either."""
     clauses: dict[str, list[str]] = {"beats": [], "does not clearly differ from": [], "is worse than": []}
-    for text, name, _ in rivals:
-        test = paired[name]
+    for rival in rivals:
+        test = paired[rival.name]
         clear = "beats" if test["difference"] > 0 else "is worse than"
-        clauses[clear if test["p_holm"] < SIGNIFICANT else "does not clearly differ from"].append(text)
+        clauses[clear if test["p_holm"] < SIGNIFICANT else "does not clearly differ from"].append(rival.what)
     said = [f"{verb} {listing(texts)}" for verb, texts in clauses.items() if texts]
     return f"The evolved merge {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
 
@@ -105,11 +185,17 @@ def _progress(results: RunResults, summary: Mapping[str, Any], written: ScoreFor
     best = summary["search"]["best"]
     if best is not None:
         said.append(
-            f"The best candidate so far, number {results.best_number}, scores {written.score(best)} on the "
-            f"{counted(results.n_search, 'problem')} of the search split; chosen as the best of many, it will "
-            "probably score less on problems that it was not chosen by."
+            f"The best candidate so far, number {results.best_number}, scores {written.score(best)} on {_asked(results)}; "
+            "chosen as the best of many, it will probably score less on problems that it was not chosen by."
         )
     return " ".join(said)
+
+
+def _asked(results: RunResults) -> str:
+    chosen = results.best_candidate
+    if chosen is not None and chosen.is_of_batch:
+        return f"the {counted(chosen.n_asked, 'problem')} of the search split that its generation was asked"
+    return f"the {counted(results.n_search, 'problem')} of the search split"
 
 
 def _warning(results: RunResults) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genome
-from evo_merge.recipe import Recipe, recipe_hash
+from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example
 
@@ -31,6 +31,8 @@ class SearchedCandidate:
 
     Attributes:
         stage: Which search of the run it belongs to; empty where there was only one.
+        portion: Key of what it was asked.
+        n_asked: Problems it was asked; 0 where it failed or is not evaluated yet.
         score: Mean of the first objective on what it was asked; ``None`` where it failed or is not evaluated yet.
         repeated: Its recipe had been evaluated before, so that it cost nothing.
     """
@@ -40,12 +42,24 @@ class SearchedCandidate:
     generation: int
     genome: Genome
     recipe: Recipe
+    portion: str
+    n_asked: int
     score: float | None
     failure: str | None
     repeated: bool
     merge_seconds: float
     evaluation_seconds: float
     new_tokens: int
+
+    @property
+    def is_of_batch(self) -> bool:
+        """Whether it was asked some of the problems, drawn for its generation, so that its score is like no other's."""
+        return ":" in self.portion
+
+    @property
+    def has_own_task(self) -> bool:
+        """Whether its stage has a task of its own, so that its score says nothing beside those of other stages."""
+        return "/" in self.portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,8 @@ class RunResults:
 
     Attributes:
         objectives: Names of the fitness columns; tables and figures are about the first.
+        stage: Which search of the run the chosen candidate comes from; empty where there was only one.
+        genes: Of that stage.
         best_number: The chosen candidate, or the best one so far where the run has not chosen yet.
         test_examples: In the order of the rows of every test evaluation; empty where the test split was never asked.
         n_choices: Different merges that the run, resumed with a larger budget, chose and scored on the test split.
@@ -67,6 +83,7 @@ class RunResults:
     objectives: tuple[str, ...]
     version: str
     seconds: float
+    stage: str
     genes: tuple[Gene, ...]
     models: tuple[Model, ...]
     candidates: tuple[SearchedCandidate, ...]
@@ -92,8 +109,34 @@ class RunResults:
 
     @property
     def n_generations(self) -> int:
-        """Rounds of ask and tell, the last perhaps incomplete."""
-        return 1 + max((c.generation for c in self.candidates), default=-1)
+        """Rounds of ask and tell over all stages, the last perhaps incomplete."""
+        return len({(c.stage, c.generation) for c in self.candidates})
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the searches of the run, in the order they began; empty where there was only one, which has none."""
+        return tuple(dict.fromkeys(c.stage for c in self.candidates if c.stage))
+
+    @property
+    def of_stage(self) -> tuple[SearchedCandidate, ...]:
+        """Candidates of the chosen candidate's stage: those whose genomes have the genes."""
+        return tuple(c for c in self.candidates if c.stage == self.stage)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether each generation was asked other problems."""
+        return any(c.is_of_batch for c in self.candidates)
+
+    @property
+    def path(self) -> DataFlowRecipe | None:
+        """The chosen recipe, or that of the best candidate so far, where it is a path through layers."""
+        return self.recipe if isinstance(self.recipe, DataFlowRecipe) else None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The chosen recipe, or that of the best candidate so far."""
+        chosen = self.best or self.best_candidate
+        return None if chosen is None else chosen.recipe
 
     @property
     def best(self) -> Model | None:
@@ -125,12 +168,11 @@ def read_results(study: Study) -> RunResults:
     known = {(recipe_hash(e.recipe), "search") for e in entrants if e.role not in ("best", "ablation", "stage")}
     candidates = _candidates(study, known)
     chosen = study.get("best_number")
-    scored = [c for c in candidates if c.score is not None]
-    leader = max(scored, key=lambda c: (c.score or 0.0, -c.number), default=None)
+    leader = _leader(candidates)
     seed = study.get("seed")
     best_number = int(chosen) if chosen is not None else None if leader is None else leader.number
     stage = next((c.stage for c in candidates if c.number == best_number), candidates[0].stage if candidates else "")
-    of_stage = [c for c in candidates if c.stage == stage]
+    dim = next((len(c.genome) for c in candidates if c.stage == stage), 0)
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
@@ -140,7 +182,8 @@ def read_results(study: Study) -> RunResults:
         objectives=_objectives(study, models),
         version=study.get("evo_merge_version") or "",
         seconds=study.seconds,
-        genes=_genes(study, of_stage, stage),
+        stage=stage,
+        genes=_genes(study, stage, dim),
         models=models,
         candidates=tuple(candidates),
         best_number=best_number,
@@ -177,6 +220,8 @@ def _candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedCandi
                 generation=stored.generation,
                 genome=stored.genome,
                 recipe=stored.recipe,
+                portion=stored.portion,
+                n_asked=0 if evaluation is None else len(evaluation.scores),
                 score=float(evaluation.fitness[0]) if evaluation is not None and answered else None,
                 failure=None if evaluation is None else evaluation.failure,
                 repeated=digest in seen,
@@ -189,6 +234,15 @@ def _candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedCandi
     return candidates
 
 
+def _leader(candidates: list[SearchedCandidate]) -> SearchedCandidate | None:
+    """The best so far by the run's task; where generations were asked different problems, of the last one."""
+    scored = [c for c in candidates if c.score is not None]
+    scored = [c for c in scored if not c.has_own_task] or scored
+    if any(c.is_of_batch for c in scored):
+        scored = [c for c in scored if c.portion == scored[-1].portion]
+    return max(scored, key=lambda c: (c.score or 0.0, -c.number), default=None)
+
+
 def _objectives(study: Study, models: tuple[Model, ...]) -> tuple[str, ...]:
     stored = study.get("objectives")
     if stored is not None:
@@ -197,10 +251,9 @@ def _objectives(study: Study, models: tuple[Model, ...]) -> tuple[str, ...]:
     return evaluations[0].metrics[: evaluations[0].n_objectives] if evaluations else ("score",)
 
 
-def _genes(study: Study, candidates: list[SearchedCandidate], stage: str) -> tuple[Gene, ...]:
+def _genes(study: Study, stage: str, dim: int) -> tuple[Gene, ...]:
     stored = json.loads(study.get("stages") or "{}").get(stage)
     if stored is None:
-        dim = len(candidates[0].genome) if candidates else 0
         return tuple(Gene(f"gene {i}", -math.inf, math.inf, 0.0) for i in range(dim))
     return tuple(
         Gene(
@@ -209,6 +262,7 @@ def _genes(study: Study, candidates: list[SearchedCandidate], stage: str) -> tup
             high=math.inf if record["high"] is None else float(record["high"]),
             start=float(record["start"]),
             kind=record.get("kind", "real"),
+            span=float(record.get("span", 1.0)),
         )
         for record in stored
     )

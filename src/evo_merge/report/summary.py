@@ -15,7 +15,8 @@ def summarise(results: RunResults) -> dict[str, Any]:
     """The content of ``summary.json``: plain values that JSON can hold, only what is known so far.
 
     ``test.unoptimised`` holds the un-optimised merge of the method and the un-tuned merges by other methods, by name.
-    ``test.paired`` compares the best merge with each of them and each source; ``p_holm`` is corrected for all of them.
+    ``test.stages`` holds the best of each earlier stage of a hybrid, ``test.ablation`` the best without something that was
+    evolved. ``test.paired`` compares the best merge with every other; ``p_holm`` is corrected for all of them.
     """
     summary: dict[str, Any] = {
         "task": results.task,
@@ -48,11 +49,14 @@ def _test(results: RunResults) -> dict[str, Any]:
         "sources": _scored(results.of_role("source"), objective),
         "unoptimised": _scored(unoptimised, objective),
     }
+    later = {"stages": results.of_role("stage"), "ablation": results.of_role("ablation")}
+    tested |= {key: _scored(models, objective) for key, models in later.items() if models}
     best = results.best
     best_scores = None if best is None else scores(best.test, objective)
     if best is not None and best_scores is not None:
         tested["best"] = _score(best_scores) | {"recipe": to_record(best.recipe)}
-        tested["paired"] = _paired(best_scores, (*results.of_role("source"), *unoptimised), objective)
+        others = (*results.of_role("source"), *unoptimised, *later["stages"], *later["ablation"])
+        tested["paired"] = _paired(best_scores, others, objective)
     failures = {m.name: m.test.failure for m in results.models if m.test is not None and m.test.failure is not None}
     if failures:
         tested["failures"] = failures
@@ -69,10 +73,20 @@ def _search(results: RunResults) -> dict[str, Any]:
         "generations": results.n_generations,
         "candidates": len(results.candidates),
     }
+    if results.has_batches:
+        search["batches"] = True
+    if results.stages:
+        search["stage"] = results.stage
+        search["stages"] = {stage: _of_stage(results, stage) for stage in results.stages}
     for key, role in (("sources", "source"), ("unoptimised", "unoptimised"), ("baselines", "baseline")):
         means = {model.name: mean_score(model.search, results.objective) for model in results.of_role(role)}
         search[key] = {name: value for name, value in means.items() if value is not None}
     return search
+
+
+def _of_stage(results: RunResults, stage: str) -> dict[str, int]:
+    members = [c for c in results.candidates if c.stage == stage]
+    return {"generations": len({c.generation for c in members}), "candidates": len(members)}
 
 
 def _scored(models: Sequence[Model], objective: str) -> dict[str, Any]:

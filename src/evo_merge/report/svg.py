@@ -24,7 +24,15 @@ LIGHT = {
     "unoptimised": "#00805c",
     "baseline": "#7d5ba6",
     "best": "#c44e00",
+    "stage": "#8c6d00",
+    "ablation": "#57616c",
     "candidate": "#7f8a96",
+    "model0": "#0067a8",
+    "model1": "#c44e00",
+    "model2": "#00805c",
+    "model3": "#a3478f",
+    "model4": "#8c6d00",
+    "model5": "#57616c",
 }
 DARK = {
     "page": "#14171a",
@@ -36,8 +44,17 @@ DARK = {
     "unoptimised": "#3cc49c",
     "baseline": "#b79be0",
     "best": "#ff8f4a",
+    "stage": "#e3c14f",
+    "ablation": "#b3bdc7",
     "candidate": "#7d8894",
+    "model0": "#62b4ee",
+    "model1": "#ff8f4a",
+    "model2": "#3cc49c",
+    "model3": "#e39ad2",
+    "model4": "#e3c14f",
+    "model5": "#b3bdc7",
 }
+N_MODEL_COLOURS = 6
 
 STYLE = """
 .figure text { font-family: FONT; font-size: 12px; fill: var(--ink); }
@@ -52,15 +69,23 @@ STYLE = """
 .figure .unoptimised { color: var(--unoptimised); }
 .figure .baseline { color: var(--baseline); }
 .figure .best { color: var(--best); }
+.figure .stage { color: var(--stage); }
+.figure .ablation { color: var(--ablation); }
 .figure .candidate { color: var(--candidate); }
+.figure .model0 { color: var(--model0); } .figure .model1 { color: var(--model1); } .figure .model2 { color: var(--model2); }
+.figure .model3 { color: var(--model3); } .figure .model4 { color: var(--model4); } .figure .model5 { color: var(--model5); }
 .figure .fill { fill: currentColor; }
 .figure .line { stroke: currentColor; fill: none; stroke-width: 1.5; }
 .figure .thick { stroke-width: 2.5; stroke-linejoin: round; }
 .figure .leader { stroke: currentColor; fill: none; stroke-width: .75; opacity: .6; }
 .figure .dashed { stroke-dasharray: 5 3; }
 .figure .dots { stroke: currentColor; fill: none; stroke-width: 4px; stroke-linecap: round; opacity: .6; }
+.figure .points { stroke: currentColor; fill: none; stroke-width: 5px; stroke-linecap: round; }
 .figure .large { stroke-width: 5.5px; opacity: .75; }
 .figure .ring { fill: var(--page); stroke: currentColor; stroke-width: 2.5; }
+.figure .open { fill: var(--page); stroke: currentColor; stroke-width: 1.5; }
+.figure .thread { stroke: var(--muted); fill: none; stroke-width: 1; opacity: .5; }
+.figure .border { stroke: var(--muted); stroke-width: 1; stroke-dasharray: 2 3; fill: none; }
 .figure .tinted { fill: currentColor; }
 .figure .bar { opacity: .2; }
 .figure .shade1 { opacity: .2; } .figure .shade2 { opacity: .4; } .figure .shade3 { opacity: .6; }

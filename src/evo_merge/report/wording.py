@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evo_merge.models.layer_path import runs
+from evo_merge.recipe import DataFlowRecipe
 from evo_merge.report.results import Model, RunResults, scores
 
-_NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+_MOST_SCALES = 6  # of a stretch of layers that are written out
 
 ROLES = {
     "source": "source model",
     "unoptimised": "un-optimised merge",
     "baseline": "un-tuned merge, other method",
+    "stage": "best of an earlier stage",
+    "ablation": "evolved merge, scales removed",
     "best": "evolved merge",
 }
 
@@ -23,11 +28,11 @@ class ScoreFormat:
 
     def score(self, value: float) -> str:
         """``88.0 %``."""
-        return f"{100 * value:.1f}{_NBSP}%" if self.is_fraction else f"{value:.2f}"
+        return f"{100 * value:.1f}{NBSP}%" if self.is_fraction else f"{value:.2f}"
 
     def interval(self, low: float, high: float) -> str:
         """``84.9 to 90.6 %``."""
-        return f"{100 * low:.1f} to {100 * high:.1f}{_NBSP}%" if self.is_fraction else f"{low:.2f} to {high:.2f}"
+        return f"{100 * low:.1f} to {100 * high:.1f}{NBSP}%" if self.is_fraction else f"{low:.2f} to {high:.2f}"
 
     def difference(self, value: float) -> str:
         """``+22.0``, in percentage points where scores are in percent."""
@@ -39,7 +44,7 @@ class ScoreFormat:
 
     def tick(self, value: float) -> str:
         """As short as an axis wants it."""
-        return f"{100 * value:g}{_NBSP}%" if self.is_fraction else f"{value:g}"
+        return f"{100 * value:g}{NBSP}%" if self.is_fraction else f"{value:g}"
 
 
 def score_format(results: RunResults) -> ScoreFormat:
@@ -58,7 +63,7 @@ def p_value(p: float) -> str:
 
 def p_clause(p: float) -> str:
     """``p = 0.012``, or ``p < 0.001``."""
-    return f"p {p_value(p)}".replace(" ", _NBSP) if p < 0.001 else f"p = {p_value(p)}".replace(" ", _NBSP)
+    return f"p {p_value(p)}".replace(" ", NBSP) if p < 0.001 else f"p = {p_value(p)}".replace(" ", NBSP)
 
 
 def duration(seconds: float) -> str:
@@ -87,6 +92,46 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def path_in_words(recipe: DataFlowRecipe) -> str:
+    """The layers in the order of the path, with the scales that are not 1.
+
+    ``layers 0 to 2 of math_a, then 2 to 3 of ja (inputs times 1.03 and 0.9), then 3 of math_a``.
+    """
+    stretches = list(runs(recipe.path))
+    said, begin = [], 0
+    for model, first, last in stretches:
+        end = begin + last - first + 1
+        layers = f"{first} to {last}" if last > first else f"{first}"
+        scales = _scales_in_words([step.scale for step in recipe.path[begin:end]], scaled_thing(recipe))
+        said.append(f"{layers} of {model}{f' ({scales})' if scales else ''}")
+        begin = end
+    _, first, last = stretches[0]
+    return f"{'layers' if last > first else 'layer'} {', then '.join(said)}"
+
+
+def scaled_thing(recipe: DataFlowRecipe) -> str:
+    """What a scale of the path multiplies."""
+    return "input" if recipe.scale_target == "residual" else "what the MLP before added"
+
+
+def scale_text(scale: float) -> str:
+    """``1.03``, ``-0.25``, ``0.001``: at most three digits that tell something."""
+    return f"{scale:.3g}"
+
+
 def display_name(model: Model) -> str:
     """What a table calls a model: its name; the evolved merge is called that, whatever name it was recorded under."""
     return ROLES["best"] if model.role == "best" else model.name
+
+
+def _scales_in_words(scales: Sequence[float], thing: str) -> str:
+    """``input times 1.03``, ``inputs times 1, 1.03 and 0.9``, or their range where they are many; empty where all are 1."""
+    if all(scale == 1 for scale in scales):
+        return ""
+    written = [scale_text(scale) for scale in scales]
+    if len(scales) == 1:
+        return f"{thing} times {written[0]}"
+    several = f"{thing}s" if thing == "input" else f"{thing} each time"
+    if len(scales) > _MOST_SCALES:
+        return f"{several} times {scale_text(min(scales))} to {scale_text(max(scales))}"
+    return f"{several} times {listing(written)}"

@@ -38,6 +38,7 @@ class Progress:
 
     def start(self, start: SearchStart) -> None:
         """The search begins, or goes on."""
+        is_first = self._start is None
         self._start = start
         self._best = start.best
         self._n_evaluated = self._n_repeated = self._n_failed = 0
@@ -49,7 +50,8 @@ class Progress:
             budget = "" if start.evaluations is None else f", {start.evaluations} candidates"
             done = "" if start.evaluated == 0 else f", {start.evaluated} of them done"
             name = f"search {start.stage}" if start.stage else "search"
-            self._say(f"{name}: {len(start.genes)} genes{budget}{done}; {start.objectives[0]} to beat: {self._baselines()}")
+            to_beat = f"; {start.objectives[0]} to beat: {self._baselines()}" if is_first else ""
+            self._say(f"{name}: {len(start.genes)} genes{budget}{done}{to_beat}")
 
     def candidate(self, candidate: Candidate) -> None:
         """A candidate was evaluated."""
@@ -172,7 +174,8 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     """The content of ``summary.json`` as a table: everyone's test score, and by how much the best merge is above it."""
     test = summary["test"]
     paired = test.get("paired", {})
-    groups = [(name, entry) for group in ("sources", "unoptimised", "baselines") for name, entry in test.get(group, {}).items()]
+    kinds = ("sources", "unoptimised", "stages", "ablation")
+    groups = [(name, entry) for kind in kinds for name, entry in test.get(kind, {}).items()]
     entries = [*groups, ("evolved merge", test["best"])]
     is_fraction = _are_fractions(entry["score"] for _, entry in entries)
     table = Table(

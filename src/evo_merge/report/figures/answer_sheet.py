@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from evo_merge.report.results import Model, RunResults, scores
 from evo_merge.report.statistics import is_binary
 from evo_merge.report.svg import Figure, group, line, rect, shorten, spread, text, text_width, title
-from evo_merge.report.wording import display_name, score_format
+from evo_merge.report.wording import ROLES, display_name, score_format
 
 _ROW = 24.0
 _MOST_TOOLTIPS = 1_000
@@ -25,7 +25,7 @@ class ProblemGroup:
 
 
 def answer_sheet(results: RunResults, width: float) -> Figure | None:
-    """A row a model (sources, un-optimised merge, best un-tuned merge, evolved merge), a column a test problem."""
+    """A row a model (see ``sheet_models``), a column a test problem."""
     models = sheet_models(results)
     if len(models) < 2:
         return None
@@ -57,13 +57,17 @@ def answer_sheet(results: RunResults, width: float) -> Figure | None:
 
 
 def sheet_models(results: RunResults) -> list[Model]:
-    """The tested sources and un-optimised merge, the best un-tuned merge by another method, and the evolved merge."""
+    """The tested models, of un-tuned merges by another method only the best, the evolved merge last.
+
+    A stage's result that was itself chosen has no row of its own.
+    """
     tested = [model for model in results.models if scores(model.test, results.objective) is not None]
     baselines = [model for model in tested if model.role == "baseline"]
     best_baseline = max(baselines, key=lambda model: _column(model, results).mean(), default=None)
-    order = ("source", "unoptimised", "baseline", "best")
-    kept = [model for model in tested if model.role != "baseline" or model is best_baseline]
-    return sorted(kept, key=lambda model: order.index(model.role))
+    dropped = [m for m in baselines if m is not best_baseline]
+    dropped += [m for m in tested if m.role == "stage" and m.recipe == results.recipe]
+    order = (*(role for role in ROLES if role not in ("ablation", "best")), "ablation", "best")
+    return sorted((m for m in tested if all(m is not other for other in dropped)), key=lambda model: order.index(model.role))
 
 
 def are_right_or_wrong(results: RunResults) -> bool:
@@ -84,25 +88,36 @@ def problem_groups(results: RunResults) -> list[ProblemGroup]:
         chosen = [c for model, c in zip(models, columns, strict=True) if model.role in roles]
         return np.max(chosen, axis=0) if chosen else np.zeros(n)
 
-    source, untuned, best = reached("source"), reached("unoptimised", "baseline"), reached("best")
+    source, other, best = reached("source"), reached("unoptimised", "baseline", "stage"), reached("best")
+    roles = {model.role for model in models}
+    others = "un-tuned and earlier merges" if "stage" in roles else "un-tuned merges"
     pattern = {i: tuple(-float(c[i]) for c in reversed(columns)) for i in range(n)}
     if not are_right_or_wrong(results):
         by_lead = sorted(range(n), key=lambda i: (float(source[i] - best[i]), i))
         return [ProblemGroup("all problems, by how far the evolved merge is ahead of the best source", tuple(by_lead))]
-    s, u, b = source > 0, untuned > 0, best > 0
-    if all(model.role != "best" for model in models):
+    s, o, b, a = source > 0, other > 0, best > 0, reached("ablation") > 0
+    if "best" not in roles:
         kinds = [
             ("a source solves it", s),
-            ("an un-tuned merge solves it, no source does", u & ~s),
-            ("none of these solves it", ~s & ~u),
+            ("an un-tuned merge solves it, no source does", o & ~s),
+            ("none of these solves it", ~s & ~o),
         ]
-    else:
+    elif "ablation" in roles:  # without its scales it is no rival, and no ancestor either
         kinds = [
             ("kept: the evolved merge and a source solve it", b & s),
-            ("shared: evolved and un-tuned merges solve it", b & u & ~s),
-            ("new: only the evolved merge solves it", b & ~s & ~u),
-            ("lost: only a source or un-tuned merge solves it", ~b & (s | u)),
-            ("none of these solves it", ~b & ~s & ~u),
+            (f"shared: evolved and {others} solve it", b & o & ~s),
+            ("new: only the evolved merge solves it, perhaps also with all scales 1", b & ~s & ~o),
+            ("lost: any of the others solves it, the evolved merge does not", ~b & (s | o | a)),
+            ("none of these solves it", ~b & ~s & ~o & ~a),
+        ]
+    else:
+        missed = "only a source or another merge" if "stage" in roles else "only a source or un-tuned merge"
+        kinds = [
+            ("kept: the evolved merge and a source solve it", b & s),
+            (f"shared: evolved and {others} solve it", b & o & ~s),
+            ("new: only the evolved merge solves it", b & ~s & ~o),
+            (f"lost: {missed} solves it", ~b & (s | o)),
+            ("none of these solves it", ~b & ~s & ~o),
         ]
     found = [(label, sorted(np.flatnonzero(mask).tolist(), key=lambda i: (pattern[i], i))) for label, mask in kinds]
     return [ProblemGroup(label, tuple(problems)) for label, problems in found if problems]

@@ -1,6 +1,8 @@
 """Every candidate's search score in the order of the search, against what was there before it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from evo_merge.report.figures.layout import Axis, legend, score_range, score_ticks
 from evo_merge.report.results import RunResults, SearchedCandidate, mean_score
@@ -21,7 +23,7 @@ from evo_merge.report.svg import (
 )
 from evo_merge.report.wording import ScoreFormat, counted, score_format
 
-_MOST_TOOLTIPS = 2_000
+_MOST_TOOLTIPS = 1_000
 _FEW = 300  # candidates whose dots have room
 _LABEL_GAP = 15.0
 
@@ -35,7 +37,10 @@ class _Reference:
 
 
 def fitness_figure(results: RunResults, width: float) -> Figure | None:
-    """Candidates as dots, the best so far as a line, what was there before as labelled lines: on the search split."""
+    """Candidates as dots, the best so far as a line, what was there before as labelled lines: on the search split.
+
+    Where each generation was asked other problems there is no best so far, and lines join the best and the mean of each.
+    """
     scored = [(c, c.score) for c in results.candidates if c.score is not None]
     if not scored:
         return None
@@ -43,24 +48,29 @@ def fitness_figure(results: RunResults, width: float) -> Figure | None:
     references = _references(results, written)
     labels = [f"{r.name} {written.score(r.score)}" for r in references]
     margin = min(max(text_width(label, 12) for label in labels) + 28, width * (0.33 if width > 500 else 0.44))
-    key, top = legend(
-        [("candidate", "dot", "one candidate"), ("best", "line", "best so far (ring: the chosen one)")]
-        + ([("candidate", "cross", "failed")] if results.failed else []),
-        8,
-        2,
-        width - 16,
+    chosen = "ring: the chosen one" if results.best is not None else "ring: the leading one"
+    lines = (
+        [("best", "line", f"best of each generation ({chosen})"), ("ablation", "line", "mean of each generation")]
+        if results.has_batches
+        else [("best", "line", f"best so far ({chosen})")]
     )
+    failed = [("candidate", "cross", "failed")] if results.failed else []
+    key, top = legend([("candidate", "dot", "one candidate"), *lines, *failed], 8, 2, width - 16)
+    top += 16 if results.stages else 0
     height = top + (320 if width > 500 else 280)
     values = [score for _, score in scored] + [r.score for r in references]
     y = Axis(*score_range(values, is_fraction=written.is_fraction), start=height - 44, end=top + 12)
     x = Axis(0, len(results.candidates), start=46, end=width - margin)
-    body = [*key, *_grid(results, x, y, written, top + 12)]
+    body = [*key, *_grid(results, x, y, written, top + 12), *_stage_borders(results, x, y, top + 2)]
     body += _reference_lines(references, x, y, written, margin)
     body += _candidates(results, scored, x, y, written)
-    lead, best = max(scored, key=lambda pair: (pair[1], -pair[0].number))
+    others = [label for label, reference in zip(labels, references, strict=True) if reference.role != "best"]
+    in_stages = f" in the stages {', '.join(results.stages)}" if results.stages else ""
+    lead = results.best_candidate
+    told = "" if lead is None or lead.score is None else f"; candidate {lead.number} scores {written.score(lead.score)}"
     description = (
-        f"Search scores of {len(scored)} candidates over {results.n_generations} generations; the best, "
-        f"candidate {lead.number}, scores {written.score(best)}. For comparison: {', '.join(labels[:-1]) or 'nothing'}."
+        f"Search scores of {len(scored)} candidates over {results.n_generations} generations{in_stages}{told}. "
+        f"For comparison: {', '.join(others) or 'nothing'}."
     )
     return Figure(width, height, description, tuple(body))
 
@@ -83,29 +93,56 @@ def _references(results: RunResults, written: ScoreFormat) -> list[_Reference]:
     if known:
         score, name = max(known, key=lambda pair: pair[0])
         found.append(_Reference("baseline", name, name, score))
-    best = max(c.score for c in results.candidates if c.score is not None)
-    return [*sorted(found, key=lambda r: -r.score), _Reference("best", "best", "best", best)]
+    found.sort(key=lambda r: -r.score)
+    comparable = [c.score for c in results.candidates if c.score is not None and not c.is_of_batch and not c.has_own_task]
+    return [*found, _Reference("best", "best", "best", max(comparable))] if comparable else found
 
 
 def _grid(results: RunResults, x: Axis, y: Axis, written: ScoreFormat, top: float) -> list[str]:
     drawn = []
-    firsts: dict[int, int] = {}
-    for i, candidate in enumerate(results.candidates):
-        firsts.setdefault(candidate.generation, i)
-    edges = [*firsts.values(), len(results.candidates)]
-    per_label = -(-len(firsts) * 26 // max(1, int(x.end - x.start)))
-    for order, generation in enumerate(firsts):
-        left, right = x(edges[order]), x(edges[order + 1])
-        if order % 2 == 0 and len(firsts) > 1 and (x.end - x.start) / len(firsts) >= 6:
+    generations = list(_generations(results))
+    labelled = x.start - 26.0
+    for order, (begin, members) in enumerate(generations):
+        left, right = x(begin), x(begin + len(members))
+        if order % 2 == 0 and len(generations) > 1 and (x.end - x.start) / len(generations) >= 6:
             drawn.append(rect(left, top, right - left, y.start - top, class_="panel"))
-        if order % per_label == 0:
-            drawn.append(text((left + right) / 2, y.start + 16, str(generation), "small muted", "middle"))
+        middle = (left + right) / 2
+        if middle - labelled >= 22:
+            drawn.append(text(middle, y.start + 16, str(members[0].generation), "small muted", "middle"))
+            labelled = middle
     for value in score_ticks(y):
         drawn.append(line([(x.start, y(value)), (x.end, y(value))], "grid"))
         drawn.append(text(x.start - 7, y(value) + 4, written.tick(value), "small muted", "end"))
     drawn.append(line([(x.start, y.start), (x.end, y.start)], "axis"))
-    said = f"generation; scores on the {counted(results.n_search, 'search problem')}"
+    of_batches = "batches of " if results.has_batches else ""
+    said = f"generation; scores on {of_batches}the {counted(results.n_search, 'search problem')}"
     drawn.append(text(x.start, y.start + 34, said, "small muted"))
+    return drawn
+
+
+def _generations(results: RunResults) -> Iterator[tuple[int, Sequence[SearchedCandidate]]]:
+    """Each generation in the order of the run, with the place of its first candidate."""
+    begin = 0
+    for _, group_ in groupby(results.candidates, key=lambda c: (c.stage, c.generation)):
+        members = list(group_)
+        yield begin, members
+        begin += len(members)
+
+
+def _stage_borders(results: RunResults, x: Axis, y: Axis, top: float) -> list[str]:
+    """A line where another stage begins or goes on, with its name where there is room."""
+    if not results.stages:
+        return []
+    drawn, begin = [], 0
+    for stage, group_ in groupby(results.candidates, key=lambda c: c.stage):
+        end = begin + len(list(group_))
+        left, right = x(begin), x(end)
+        children = [title(f"stage {stage}"), line([(left, top - 6), (left, y.start)], "border")]
+        label = shorten(stage, right - left - 8, 12)
+        if label == stage or right - left >= 48:
+            children.append(text(left + 4, top + 3, label, "small strong"))
+        drawn.append(group(children))
+        begin = end
     return drawn
 
 
@@ -138,25 +175,55 @@ def _candidates(
         for c in results.failed
     ]
     drawn.append(group([dots(points, "dots large" if len(points) <= _FEW else "dots")], class_="candidate"))
-    steps: list[tuple[float, float]] = []
-    best = -float("inf")
-    for candidate, score in scored:
-        if score > best:
-            if steps:
-                steps.append((place[candidate.number], y(best)))
-            best = score
-            steps.append((place[candidate.number], y(best)))
-    steps.append((x.end, y(best)))
-    drawn.append(group([line(steps, "line thick")], class_="best"))
+    drawn += _generation_lines(results, x, y)
+    drawn += _best_so_far(results, x, y)
     if len(scored) <= _MOST_TOOLTIPS:
         told = [title(_told(c, written.score(score))) for c, score in scored]
         drawn.append(group(circle(px, py, 4, "hover", tip) for (px, py), tip in zip(points, told, strict=True)))
     chosen = results.best_candidate
     if chosen is not None and chosen.score is not None:
-        tip = title(f"chosen: {_told(chosen, written.score(chosen.score))}")
+        what = "chosen" if results.best is not None else "leading"
+        tip = title(f"{what}: {_told(chosen, written.score(chosen.score))}")
         drawn.append(group([circle(place[chosen.number], y(chosen.score), 5, "ring", tip)], class_="best"))
     return drawn
 
 
+def _best_so_far(results: RunResults, x: Axis, y: Axis) -> list[str]:
+    """A line a stretch of candidates that were asked the same; what was best before it is where it goes on."""
+    drawn, begin = [], 0
+    best: dict[str, float] = {}
+    for portion, group_ in groupby(results.candidates, key=lambda c: c.portion):
+        members = list(group_)
+        end = begin + len(members)
+        steps = [(x(begin), y(best[portion]))] if portion in best else []
+        for i, candidate in enumerate(members):
+            if candidate.score is not None and candidate.score > best.get(portion, -float("inf")):
+                at = x(begin + i + 0.5)
+                steps += [(at, y(best[portion]))] if portion in best else []
+                best[portion] = candidate.score
+                steps.append((at, y(candidate.score)))
+        if steps and not members[0].is_of_batch:
+            drawn.append(line([*steps, (x(end), y(best[portion]))], "line thick"))
+        begin = end
+    return [group(drawn, class_="best")] if drawn else []
+
+
+def _generation_lines(results: RunResults, x: Axis, y: Axis) -> list[str]:
+    """Best and mean of each generation that was asked problems of its own, joined inside a stage."""
+    drawn = []
+    by_stage: dict[str, list[tuple[float, float, float]]] = {}
+    for begin, members in _generations(results):
+        found = [c.score for c in members if c.score is not None and c.is_of_batch]
+        if found:
+            middle = x(begin + len(members) / 2)
+            by_stage.setdefault(members[0].stage, []).append((middle, max(found), sum(found) / len(found)))
+    for rows in by_stage.values():
+        means, bests = [(at, y(mean)) for at, _, mean in rows], [(at, y(best)) for at, best, _ in rows]
+        drawn.append(group([line(means, "line"), dots(means, "points")], class_="ablation"))
+        drawn.append(group([line(bests, "line thick"), dots(bests, "points")], class_="best"))
+    return drawn
+
+
 def _told(candidate: SearchedCandidate, what: str) -> str:
-    return f"candidate {candidate.number}, generation {candidate.generation}: {what}"
+    stage = f"stage {candidate.stage}, " if candidate.stage else ""
+    return f"{stage}candidate {candidate.number}, generation {candidate.generation}: {what}"
