@@ -40,7 +40,7 @@ class InMemory:
         """What the method finds once a run."""
         key = (method, name)
         if key not in self._states:
-            self._states[key] = method.prepare(tensors)
+            self._states[key] = method.prepare(tensors())
         return self._states[key]
 
     def copy_seconds(self, dtype: torch.dtype) -> float:

@@ -18,7 +18,7 @@ from evo_merge.study import Study, opened
 from wandb_records import rows
 
 pytestmark = pytest.mark.slow
-BEGUN = re.compile(r"evaluating recipe (\w+) on (\w+)")
+BEGUN = re.compile(r"evaluating recipe (\w+) on (\S+)")
 BUDGET = os.environ.get("EVO_MERGE_PROVE_BUDGET", "").split()  # for a quicker look, such as "budget.generations=2"
 
 
@@ -82,7 +82,7 @@ def test_a_sweep_leaves_every_genome_and_fitness_in_the_records_of_wandb(tmp_pat
         swept.add((summary["merge"], summary["optimizer"], str(summary["seed"])))
         kept = {row["candidate"]: row for row in rows(folder) if "candidate" in row}
         with opened(Study.read(folder)) as study:
-            genes = [gene["name"] for gene in json.loads(study.get("genes"))]
+            genes = [gene["name"] for gene in json.loads(study.get("stages"))[""]]
             candidates = study.candidates()
             assert sorted(kept) == [candidate.number for candidate in candidates]
             for candidate in candidates:

@@ -172,6 +172,10 @@ class DataFlowRecipe:
 Recipe: TypeAlias = ParameterSpaceRecipe | DataFlowRecipe
 
 
+class _LoopError(RecipeError):
+    """A recipe file names itself."""
+
+
 def to_record(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, in the shape of the file."""
     if isinstance(recipe, DataFlowRecipe):
@@ -224,7 +228,7 @@ def to_yaml(recipe: Recipe) -> str:
 
 def recipe_hash(recipe: Recipe) -> str:
     """Names the recipe: 64 hexadecimal digits, equal for equal recipes on every machine."""
-    return hashlib.sha256(json.dumps(to_record(recipe), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_ordered(to_record(recipe)), sort_keys=True).encode()).hexdigest()
 
 
 def from_yaml(text: str, origin: str = "recipe", folder: Path | None = None) -> Recipe:
@@ -242,6 +246,8 @@ def from_yaml(text: str, origin: str = "recipe", folder: Path | None = None) -> 
         raise RecipeError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
     try:
         return from_record(record, folder)
+    except _LoopError:
+        raise  # else every turn of the loop would name its file
     except RecipeError as error:
         raise RecipeError(f"{origin}: {error}") from error
 
@@ -258,7 +264,7 @@ def load(path: Path) -> Recipe:
     try:
         return from_yaml(text, f"'{path}'", path.parent)
     except RecursionError as error:
-        raise RecipeError(f"the recipe '{path}' names itself as one of its models") from error
+        raise _LoopError(f"the recipe '{path}' names itself as one of its models") from error
 
 
 def from_record(record: object, folder: Path | None = None) -> Recipe:
@@ -294,6 +300,17 @@ def reference_from_record(record: object, folder: Path | None = None) -> ModelRe
         base=None if base is None else reference_from_record(base, folder),
         recipe=recipe,
     )
+
+
+def _ordered(record: Any) -> Any:
+    """The record with a path's models as a list, since the first of them leads and sorted keys would not tell."""
+    if isinstance(record, list | tuple):
+        return [_ordered(entry) for entry in record]
+    if not isinstance(record, dict):
+        return record
+    if record.get("kind") == DATA_FLOW:
+        record = record | {"models": list(record["models"].items())}
+    return {key: _ordered(entry) for key, entry in record.items()}
 
 
 def _parameter_space(fields: dict[str, Any], folder: Path | None) -> ParameterSpaceRecipe:

@@ -144,7 +144,7 @@ def test_numbers_at_the_ends_of_the_box_build_a_model(assembler: Assembler, fami
 def test_models_that_cannot_be_mixed_are_refused(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
     deep = save_pico(tmp_path / "deep", 1, num_hidden_layers=3)
     pool = Pool(base=str(family / "base"), sources=[str(family / "a"), str(deep)])  # a run through their layers may want it
-    with pytest.raises(IncompatibleModelsError, match="'deep' .* differ in num_hidden_layers: 3 and 2"):
+    with pytest.raises(IncompatibleModelsError, match=r"'deep' .* differ in num_hidden_layers: 3 and 2"):
         Assembler(pool, CPU).assemble(source(family, "a"))
 
 

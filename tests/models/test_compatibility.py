@@ -223,9 +223,8 @@ def test_a_vocabulary_that_only_grew_is_a_warning(
     )
     recipe = through(*models)
     assert sorted(check_buildable(recipe, Pool.of_recipe(recipe))) == sorted(routing(*models))
-    assert Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe).config.vocab_size == 34 - 2 * (
-        not grown_first
-    )
+    model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
+    assert model.config.vocab_size == (34 if grown_first else 32)  # the first model's
 
 
 def test_depth_window_and_tying_are_a_warning(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
@@ -250,18 +249,17 @@ def test_every_difference_of_layers_stands_in_one_report_and_the_tolerable_ones_
     assert "vocabulary" not in refused
 
 
-@pytest.mark.parametrize("refuse", ["check", "merge", "write"])
 def test_whoever_mixes_refuses_what_cannot_be_mixed(
-    tmp_path: Path, family: Path, save_pico: SavePico, make_recipe: Callable[..., ParameterSpaceRecipe], refuse: str
+    tmp_path: Path, family: Path, save_pico: SavePico, make_recipe: Callable[..., ParameterSpaceRecipe]
 ) -> None:
     deep = save_pico(tmp_path / "deep", 1, num_hidden_layers=3)
     recipe = make_recipe("linear", None, {"a": family / "a", "deep": deep}, ParameterRule(("*",), {"weight": (1.0, 1.0)}))
     pool = Pool.of_recipe(recipe)
-    with pytest.raises(IncompatibleModelsError, match="'deep' .* differ in num_hidden_layers: 3 and 2"):
-        if refuse == "check":
-            check_buildable(recipe, pool)
-        elif refuse == "merge":
-            TensorMerger(pool, torch.device("cpu"))
-        else:
-            write_checkpoint(recipe, pool, tmp_path / "model")
+    for refuse in (
+        lambda: check_buildable(recipe, pool),
+        lambda: TensorMerger(pool, torch.device("cpu")),
+        lambda: write_checkpoint(recipe, pool, tmp_path / "model"),
+    ):
+        with pytest.raises(IncompatibleModelsError, match=r"'deep' .* differ in num_hidden_layers: 3 and 2"):
+            refuse()
     assert not (tmp_path / "model").exists()

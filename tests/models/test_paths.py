@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -307,6 +308,18 @@ def test_models_whose_layers_cannot_share_a_stream_are_refused(
     assert said in message
     assert "tolerable would be" in message
     assert "num_hidden_layers: 4 and 3" in message
+
+
+def test_a_path_that_mergekit_can_build_comes_with_its_config(llamas: Path, tmp_path: Path) -> None:
+    stack = [("a", 0), ("a", 1), ("b", 1), ("b", 2), ("a", 2)]
+    for name, path in (("plain", stack), ("scaled", [*stack[:-1], ("a", 2, 0.5)])):
+        recipe = recipe_of(llamas, path, "residual")
+        write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / name)
+    assert not (tmp_path / "scaled" / "mergekit.yaml").exists()
+    config = yaml.safe_load((tmp_path / "plain" / "mergekit.yaml").read_text())
+    ranges = [(Path(s["sources"][0]["model"]).name, s["sources"][0]["layer_range"]) for s in config["slices"]]
+    assert ranges == [("a", [0, 2]), ("b", [1, 3]), ("a", [2, 3])]
+    assert config["merge_method"] == "passthrough"
 
 
 def test_models_of_different_depth_share_a_path(llamas: Path, tmp_path: Path) -> None:

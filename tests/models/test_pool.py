@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evo_merge.errors import ConfigError, ModelError
+from evo_merge.errors import ConfigError, ModelError, RecipeError
 from evo_merge.models import tiny
 from evo_merge.models.building import check_buildable
+from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import candidate_bytes, weight_bytes
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
+from evo_merge.recipe import (
+    DataFlowRecipe,
+    ModelReference,
+    ParameterRule,
+    ParameterSpaceRecipe,
+    Source,
+    Step,
+    to_record,
+    to_yaml,
+)
 
 SavePico = Callable[..., Path]
 MakeRecipe = Callable[..., ParameterSpaceRecipe]
@@ -127,6 +138,163 @@ def test_adapters_are_looked_for_in_the_folder_named(tmp_path: Path, family: Pat
         Pool(base=None, sources=[entry], adapters=str(tmp_path))
     with pytest.raises(ModelError, match="'ja' is no adapter folder"):
         Pool(base=None, sources=[entry])
+
+
+@pytest.mark.parametrize(
+    ("data_flow", "names"), [(None, ["a", "b", "c"]), (["c", "a"], ["c", "a"]), (["b", "c", "a"], ["b", "c", "a"])]
+)
+def test_paths_run_through_the_sources_named_the_first_leads(
+    folders: dict[str, Any], data_flow: list[str] | None, names: list[str]
+) -> None:
+    pool = Pool(**folders, data_flow=data_flow)
+    paths = pool.for_paths()
+    assert [model.name for model in paths.models] == names
+    assert paths.leader is paths.sources[0]
+    assert paths.base is None
+    assert paths.sources[0] in pool.sources  # opened once
+    assert [model.name for model in pool.models] == ["base", "a", "b", "c"]  # mixing keeps its own
+
+
+@pytest.mark.parametrize(
+    ("use", "data_flow", "said"),
+    [
+        (None, ["a", "d"], "models.data_flow: there is no source 'd'; there are a, b, c"),
+        (["a", "b"], ["a", "c"], "models.data_flow: there is no source 'c'; there are a, b"),
+        (None, ["a"], "merge=dfs runs through the layers of two models or more, got a; name each once, model A first: "),
+        (None, [], "merge=dfs runs through the layers of two models or more, got none; name each once, model A first: "),
+        (None, ["a", "b", "a"], "got a, b, a; name each once, model A first: 'models.data_flow=[a,b]'"),
+        (["a"], None, "merge=dfs runs through the layers of two models or more, got a; name each once"),
+    ],
+)
+def test_paths_need_two_models_each_named_once(
+    folders: dict[str, Any], use: list[str] | None, data_flow: list[str] | None, said: str
+) -> None:
+    pool = Pool(**folders, use=use, data_flow=data_flow)  # who mixes does not care
+    with pytest.raises(ConfigError) as caught:
+        pool.for_paths()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_have_tokenizer_and_ends_of_their_own_models(tmp_path: Path, folders: dict[str, Any], family: Path) -> None:
+    copied = shutil.copytree(family / "c", tmp_path / "ending")
+    (copied / "generation_config.json").write_text(json.dumps({"eos_token_id": 5}))
+    pool = Pool(**folders | {"sources": [*folders["sources"], str(copied)]}, data_flow=["a", "ending"])
+    whole = (pool.tokenizer, pool.generation_config)  # read before, and not handed on
+    assert pool.for_paths().generation_config.eos_token_id == [1, 5]
+    assert Pool(**folders, data_flow=["a", "b"]).for_paths().generation_config.eos_token_id == 1
+    assert whole[1].eos_token_id == [1, 5]
+    assert pool.for_paths().tokenizer is not whole[0]
+
+
+def test_a_model_of_the_pool_is_opened_once_and_another_besides(folders: dict[str, Any], family: Path, tmp_path: Path) -> None:
+    pool = Pool(**folders)
+    assert pool.open("other name", pool.sources[1].reference) is pool.sources[1]
+    copied = shutil.copytree(family / "a", tmp_path / "copied")
+    opened = pool.open("copied", ModelReference(str(copied)))
+    assert (opened.name, opened.reference) == ("copied", ModelReference(str(copied)))
+    assert len(pool.models) == 4
+    with pytest.raises(ModelError, match="there is no model folder '/nowhere'"):
+        pool.open("x", ModelReference("/nowhere"))
+
+
+def test_a_tensor_that_is_not_finite_is_named_when_it_is_read(tmp_path: Path, family: Path) -> None:
+    folder = shutil.copytree(family / "a", tmp_path / "a")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = float("inf")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (model,) = Pool(base=None, sources=[str(folder)]).sources
+    assert torch.equal(model.read("lm_head.weight"), tensors["lm_head.weight"])
+    for _ in range(2):
+        with pytest.raises(
+            ModelError, match=r"'a' \(.*\) has a NaN or an infinity in 'model.norm.weight'; it cannot be merged"
+        ):
+            model.read("model.norm.weight")
+
+
+# --- models that are recipes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixture(family: Path, make_recipe: MakeRecipe) -> ParameterSpaceRecipe:
+    rule = ParameterRule(("*",), {"weight": (0.25, 0.75)})
+    return make_recipe("linear", None, {"a": family / "a", "b": family / "b"}, rule, out_dtype="bfloat16")
+
+
+def test_a_recipe_is_a_model_with_the_tensors_that_its_checkpoint_has(
+    tmp_path: Path, mixture: ParameterSpaceRecipe, family: Path
+) -> None:
+    (tmp_path / "mixture.yaml").write_text(to_yaml(mixture))
+    write_checkpoint(mixture, Pool.of_recipe(mixture), tmp_path / "written")
+    expected = load_file(tmp_path / "written" / "model.safetensors")
+    pool = Pool(base=None, sources=[{"name": "mix", "recipe": str(tmp_path / "mixture.yaml")}, str(family / "c")])
+    model = pool.sources[0]
+    assert model.reference == ModelReference(recipe=mixture)
+    assert {name: model.read(name).tolist() for name in model.shapes} == {n: t.tolist() for n, t in expected.items()}
+    assert set(model.dtypes.values()) == {torch.bfloat16}
+    assert model.shapes == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    assert model.tokenizer is not None
+    assert model.config.num_hidden_layers == 2
+    assert pool.out_dtype == "bfloat16"
+    assert pool.generation_config.eos_token_id == 1
+
+
+def test_a_recipe_needs_a_name(tmp_path: Path, mixture: ParameterSpaceRecipe) -> None:
+    (tmp_path / "mixture.yaml").write_text(to_yaml(mixture))
+    with pytest.raises(ConfigError, match=r"models\.sources: a recipe needs a name: \{name: …, recipe: FILE\}"):
+        Pool(base=None, sources=[{"recipe": str(tmp_path / "mixture.yaml")}])
+    with pytest.raises(ConfigError, match=r"models: cannot read the recipe 'none\.yaml'"):
+        Pool(base=None, sources=[{"name": "x", "recipe": "none.yaml"}])
+
+
+def test_a_recipe_that_cannot_be_built_is_named_when_it_is_read(mixture: ParameterSpaceRecipe) -> None:
+    broken = replace(mixture, options={"normalize": False}, parameters=(ParameterRule(("*",), {"weight": (1e39, 1e39)}),))
+    model = Pool(base=None, sources=[{"name": "mix", "recipe": to_record(broken)}]).sources[0]
+    with pytest.raises(RecipeError, match=r"'mix' \(recipe \w{8}\) cannot be built: weights are not finite: 'lm_head.weight'"):
+        model.read("lm_head.weight")
+
+
+def test_code_from_elsewhere_in_a_recipe_that_is_a_model_runs_only_where_it_is_allowed(mixture: ParameterSpaceRecipe) -> None:
+    outside = replace(mixture, method="evo_merge.methods.linear.Linear")
+    pool = Pool.of_recipe(mixture)
+    with pytest.raises(RecipeError, match="allow_code"):
+        pool.open("mix", ModelReference(recipe=outside)).read("lm_head.weight")
+    allowed = pool.open("mix", ModelReference(recipe=outside), ("evo_merge.methods.linear.Linear",))
+    same = pool.open("mix", ModelReference(recipe=mixture))
+    assert torch.equal(allowed.read("lm_head.weight"), same.read("lm_head.weight"))
+
+
+def test_the_licence_of_a_recipe_is_its_models_where_they_agree(tmp_path: Path, family: Path, make_recipe: MakeRecipe) -> None:
+    folders = {name: shutil.copytree(family / name, tmp_path / name) for name in "ab"}
+    recipe = make_recipe("linear", None, folders, ParameterRule(("*",), {"weight": (0.5, 0.5)}))
+    found = []
+    for cards in (("mit", "mit"), ("mit", "apache-2.0"), ("mit", None)):
+        for folder, licence in zip(folders.values(), cards, strict=True):
+            (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n" if licence else "")
+        found.append(Pool(base=None, sources=[{"name": "mix", "recipe": to_record(recipe)}]).sources[0].licence)
+    assert found == ["mit", "other", "other"]
+
+
+def test_other_weights_of_its_models_are_another_fingerprint_of_a_recipe(
+    tmp_path: Path, family: Path, make_recipe: MakeRecipe
+) -> None:
+    folders = {name: shutil.copytree(family / name, tmp_path / name) for name in "ab"}
+    recipe = make_recipe("linear", None, folders, ParameterRule(("*",), {"weight": (0.5, 0.5)}))
+
+    def fingerprint() -> str:
+        return Pool(base=None, sources=[{"name": "mix", "recipe": to_record(recipe)}]).sources[0].fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    shutil.copy(family / "c" / "model.safetensors", folders["b"])
+    assert fingerprint() != before
+
+
+def test_the_models_of_a_path_are_its_own(family: Path, mixture: ParameterSpaceRecipe) -> None:
+    models = (Source("a", ModelReference(str(family / "a"))), Source("mix", ModelReference(recipe=mixture)))
+    pool = Pool.of_recipe(DataFlowRecipe(models, (Step("a", 0), Step("mix", 1)), "residual", "float16"))
+    assert pool.recipe_sources == models
+    assert (pool.base, pool.out_dtype) == (None, "float16")
 
 
 def test_the_models_of_a_recipe_are_its_own(dare: ParameterSpaceRecipe) -> None:

@@ -253,7 +253,7 @@ def write_path_run(folder: Path, *, has_batches: bool) -> None:
     run.study.close()
 
 
-def write_hybrid_run(folder: Path, *, is_stage_best: bool) -> None:
+def write_hybrid_run(folder: Path, *, is_stage_best: bool = False, is_finished: bool = True) -> None:
     """Stages ps (3 genes) and en (2 genes, a task of its own), then paths through two pairs, one of which goes on."""
     genes = {
         "ps": [Gene(f"weight/{source}", 0.0, 1.0, 0.5) for source in SOURCES],
@@ -263,7 +263,7 @@ def write_hybrid_run(folder: Path, *, is_stage_best: bool) -> None:
     for i, source in enumerate(SOURCES):
         run.entrant("source", source, recipe_of([float(i == k) for k in range(3)]), 0.1 * i, 0.1 * i)
     run.entrant("unoptimised", "dare_ties, un-optimised", recipe_of([0.5] * 3), 0.4, 0.4)
-    mixed = [recipe_of([0.1 * (i + 1), 0.5, 0.5]) for i in range(6)]
+    mixed = [recipe_of([0.1 * i, 0.7, 0.5]) for i in range(6)]
     run.generation("ps", 0, mixed[:3], [0.3, 0.35, 0.2], dim=3)
     numbers = run.generation("ps", 1, mixed[3:], [0.4, 0.75 if is_stage_best else 0.5, 0.3], dim=3)
     english = [recipe_of([0.1 * i, 0.2], names=SOURCES[:2]) for i in range(2)]
@@ -273,6 +273,9 @@ def write_hybrid_run(folder: Path, *, is_stage_best: bool) -> None:
     run.generation("ps>ja", 0, of_ps[:3], [0.5, 0.3, 0.6])
     run.generation("math_a>ja", 0, [found_path("math_a", i) for i in range(3)], [0.0, 0.05, 0.1])
     last = run.generation("ps>ja", 1, of_ps[3:], [0.6, 0.7, 0.4])
+    if not is_finished:
+        run.study.close()
+        return
     best = mixed[4] if is_stage_best else of_ps[4]
     run.study.record_choice(numbers[1] if is_stage_best else last[1])
     run.entrant("stage", "ps, parameter space alone", mixed[4], None, 0.6)
@@ -284,12 +287,13 @@ def write_hybrid_run(folder: Path, *, is_stage_best: bool) -> None:
 
 @pytest.fixture(scope="session")
 def path_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Finished searches through layers: ``dfs``, ``batches``, ``hybrid``, and ``stage``, a hybrid whose first stage stays best."""
-    folders = {name: tmp_path_factory.mktemp(name) / "run" for name in ("dfs", "batches", "hybrid", "stage")}
+    """Searches through layers: ``dfs``, ``batches``, ``hybrid``, ``stage`` (the first stays the best) and ``unfinished``."""
+    folders = {name: tmp_path_factory.mktemp(name) / "run" for name in ("dfs", "batches", "hybrid", "stage", "unfinished")}
     write_path_run(folders["dfs"], has_batches=False)
     write_path_run(folders["batches"], has_batches=True)
-    write_hybrid_run(folders["hybrid"], is_stage_best=False)
+    write_hybrid_run(folders["hybrid"])
     write_hybrid_run(folders["stage"], is_stage_best=True)
+    write_hybrid_run(folders["unfinished"], is_finished=False)
     return folders
 
 

@@ -90,3 +90,11 @@ def test_the_command_loads_no_torch(make_run: MakeRun) -> None:
         "assert not {'torch', 'transformers', 'lightning', 'huggingface_hub'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("kind", ["dfs", "batches", "hybrid"])
+def test_a_run_through_layers_has_a_picture_of_its_path(make_path_run: Callable[[str], Path], kind: str) -> None:
+    folder = make_path_run(kind)
+    assert main([str(folder)]) == 0
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    assert names == {"scores", "path", "fitness", "genes", "answer_sheet"}

@@ -1,5 +1,6 @@
 """The figures: valid SVG whatever the run, labels that do not collide, and the rules for what is left out."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 
 from evo_merge.genome import Gene
-from evo_merge.report.figures.answer_sheet import answer_sheet, problem_groups
+from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
+from evo_merge.report.figures.answer_sheet import answer_sheet, problem_groups, sheet_models
 from evo_merge.report.figures.fitness import fitness_figure
 from evo_merge.report.figures.genes import MOST_PANELS, genes_figure, shown_genes
+from evo_merge.report.figures.path import path_figure
 from evo_merge.report.html import FIGURES
 from evo_merge.report.results import RunResults, read_results, scores
-from evo_merge.report.svg import spread, ticks
+from evo_merge.report.svg import Figure, spread, ticks
 from evo_merge.study import Study, opened
 
 MakeRun = Callable[..., Path]
+MakePathRun = Callable[[str], Path]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -34,7 +38,7 @@ def results_of(folder: Path) -> RunResults:
 )
 @pytest.mark.parametrize("width", [880.0, 360.0])
 def test_every_figure_is_valid_svg_inside_its_frame(
-    make_run: MakeRun, make_path_run: Callable[[str], Path], kind: str, name: str, width: float
+    make_run: MakeRun, make_path_run: MakePathRun, kind: str, name: str, width: float
 ) -> None:
     figure = FIGURES[name](results_of(make_run() if kind == "parameter" else make_path_run(kind)), width)
     assert figure is not None
@@ -145,3 +149,111 @@ def test_five_hundred_problems_stay_a_small_file(make_run: MakeRun) -> None:
     assert figure is not None
     assert "Answer sheet of 540 test problems" in figure.description
     assert len(figure.standalone()) < 150_000
+
+
+def texts_of(figure: Figure) -> list[str]:
+    return ["".join(t.itertext()) for t in ElementTree.fromstring(figure.standalone()).iter(f"{SVG}text")]
+
+
+def test_a_path_has_a_mark_and_a_tooltip_for_each_hop(make_path_run: MakePathRun) -> None:
+    results = results_of(make_path_run("dfs"))
+    figure = path_figure(results, 880.0)
+    assert figure is not None
+    assert results.path is not None
+    root = ElementTree.fromstring(figure.standalone())
+    tips = ["".join(t.itertext()) for t in root.iter(f"{SVG}title")]
+    assert tips == [
+        "hop 0: layer 0 of math_a",
+        "hop 1: layer 1 of math_a, input times 1.5",
+        "hop 2: layer 2 of ja, input times -0.5",
+        "hop 3: layer 3 of ja, input times 1.02",
+        "hop 4: layer 1 of ja",
+        "hop 5: layer 3 of math_a, input times 2",
+    ]
+    hops = [g for g in root.iter(f"{SVG}g") if g.find(f"{SVG}title") is not None]
+    assert [g.get("class") for g in hops] == ["model0", "model0", "model1", "model1", "model1", "model0"]
+    radii = [float(g.findall(f"{SVG}circle")[0].get("r", "")) for g in hops if g.get("class") == "model0"]
+    assert radii[1] ** 2 / radii[0] ** 2 == pytest.approx(1.5, rel=0.01)  # the area is the scale
+    assert radii[2] ** 2 / radii[0] ** 2 == pytest.approx(2.0, rel=0.01)
+    squares = [g.findall(f"{SVG}rect")[0].get("class") for g in hops if g.get("class") == "model1"]
+    assert squares == ["open", "fill", "fill"]  # negative, positive, positive
+    assert {"math_a", "ja", "scale 0.5", "scale 1", "scale 2", "open: negative scale"} <= set(texts_of(figure))
+
+
+@pytest.mark.parametrize("width", [880.0, 360.0])
+def test_a_path_of_a_hundred_hops_keeps_its_marks_apart(make_path_run: MakePathRun, width: float) -> None:
+    results = results_of(make_path_run("dfs"))
+    names = [f"Some-Long-Model-Name-7B-v{i}" for i in range(9)]
+    models = tuple(Source(name, ModelReference(name)) for name in names)
+    path = tuple(Step(names[hop % 9], hop * 7 % 32, (-1.0) ** hop * 1.3) for hop in range(110))
+    long = replace(
+        results, models=tuple(replace(m, recipe=DataFlowRecipe(models, path, "residual", "float32")) for m in results.models)
+    )
+    figure = path_figure(long, width)
+    assert figure is not None
+    root = ElementTree.fromstring(figure.standalone())
+    places = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in root.iter(f"{SVG}circle") if c.get("class") == "hover"]
+    assert len(places) == 110
+    assert all(0 <= x <= width and 0 <= y <= figure.height for x, y in places)
+    steps = [b[0] - a[0] for a, b in itertools.pairwise(places)]
+    assert min(step for step in steps if step > 0) >= 9
+    assert figure.height < 1_600
+    looks = {
+        (g.get("class"), *(c.tag for c in list(g)[1:2])) for g in root.iter(f"{SVG}g") if g.find(f"{SVG}title") is not None
+    }
+    assert len(looks) >= 6
+
+
+def test_a_merge_of_weights_has_no_path(make_run: MakeRun, make_path_run: MakePathRun) -> None:
+    assert path_figure(results_of(make_run()), 880.0) is None
+    assert path_figure(results_of(make_path_run("stage")), 880.0) is None  # the chosen one is the first stage's
+
+
+def test_stages_are_named_where_they_begin_and_go_on(make_path_run: MakePathRun) -> None:
+    figure = fitness_figure(results_of(make_path_run("hybrid")), 880.0)
+    assert figure is not None
+    assert [t for t in texts_of(figure) if ">" in t or t in ("ps", "en")] == ["ps", "en", "ps>ja", "math_a>ja", "ps>ja"]
+    tips = [t.text for t in ElementTree.fromstring(figure.standalone()).iter(f"{SVG}title")]
+    assert "chosen: stage ps>ja, candidate 15, generation 1: 70.0\N{NO-BREAK SPACE}%" in tips
+
+
+def test_scores_of_a_stages_own_task_are_not_the_best_so_far(make_path_run: MakePathRun) -> None:
+    figure = fitness_figure(results_of(make_path_run("hybrid")), 880.0)
+    assert figure is not None
+    assert "best70.0\N{NO-BREAK SPACE}%" in texts_of(figure)  # not the 100 % of stage en
+
+
+def test_generations_with_problems_of_their_own_have_no_best_so_far(make_path_run: MakePathRun) -> None:
+    figure = fitness_figure(results_of(make_path_run("batches")), 880.0)
+    assert figure is not None
+    said = texts_of(figure)
+    assert "best of each generation (ring: the chosen one)" in said
+    assert "mean of each generation" in said
+    assert not [t for t in said if "best so far" in t or t.startswith("best8")]
+
+
+def test_genes_are_those_of_the_chosen_candidates_stage(make_path_run: MakePathRun) -> None:
+    results = results_of(make_path_run("hybrid"))
+    assert (results.stage, len(results.genes), len(results.of_stage)) == ("ps>ja", 4, 6)
+    figure = genes_figure(results, 880.0)
+    assert figure is not None
+    names = ["slot/1/math_a.1", "slot/2/math_a.2", "slot/3", "scale/math_a.0>ja.1"]
+    assert [t for t in texts_of(figure) if t in names] == names
+    boxes = [r for r in ElementTree.fromstring(figure.inline()).iter(f"{SVG}rect") if r.get("class") == "panel"]
+    assert len(boxes) == 2  # the two unbounded genes have none
+
+
+def test_the_answer_sheet_knows_stages_and_the_ablation(make_path_run: MakePathRun) -> None:
+    results = results_of(make_path_run("hybrid"))
+    assert [model.role for model in sheet_models(results)][-3:] == ["stage", "ablation", "best"]
+    columns = {model.role: scores(model.test, "score") for model in sheet_models(results) if model.role != "source"}
+    sources = np.max([scores(m.test, "score") for m in results.of_role("source")], axis=0)
+    by_word = {group.label.split(":")[0]: group.problems for group in problem_groups(results)}
+    assert sorted(problem for problems in by_word.values() for problem in problems) == list(range(60))
+    for problem in by_word["new"]:
+        assert columns["best"][problem] == 1
+        assert sources[problem] == columns["unoptimised"][problem] == columns["stage"][problem] == 0
+    for problem in by_word.get("none of these solves it", ()):
+        assert columns["ablation"][problem] == 0
+    same = results_of(make_path_run("stage"))
+    assert "stage" not in [model.role for model in sheet_models(same)]  # it is the evolved merge itself

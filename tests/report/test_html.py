@@ -6,13 +6,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evo_merge.genome import Gene
+from evo_merge.report.html import render_html
+from evo_merge.report.results import read_results
+from evo_merge.report.summary import summarise
 from evo_merge.report.svg import clean
 from evo_merge.report.write import write_report
 from evo_merge.study import Entrant, Study, opened
 
 MakeRun = Callable[..., Path]
+MakePathRun = Callable[[str], Path]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -145,3 +151,81 @@ def test_graded_scores_are_not_called_percent(make_run: MakeRun) -> None:
 @pytest.mark.parametrize("text", ["\ud800", "\ufffe"])
 def test_characters_that_no_file_can_hold_are_left_out(text: str) -> None:
     assert clean(f"a{text}b") == "ab"
+
+
+def test_a_path_is_shown_and_its_words_explained(make_path_run: MakePathRun) -> None:
+    page = report_of(make_path_run("dfs"))
+    said = words(page)
+    assert (
+        "Layers 0 to 1 of math_a (inputs times 1 and 1.5), then 2 to 3 of ja (inputs times -0.5 and 1.02), then 1 of ja" in said
+    )
+    assert page.count("<svg") == 10
+    assert re.search(r"Setting all its scales to 1 costs 60\.0 points \(it then scores 30\.0 %, p < 0\.001\)\.", said)
+    assert "all layers stacked, un-optimised (0.0 %" in said
+    assert (
+        "The search began at math_a, model A: 2 of the 5 candidates of generation 0 (40 %) have its own path, and on average "
+        "they all score 30.0 %, where math_a itself scores 10.0 %."
+    ) in said
+    for word in ("Path, hop", "Scale", "Ablation"):
+        assert word in outline(page).text
+    assert "Stage" not in outline(page).text
+    assert "weights are mixed" not in said
+    assert "whether a layer is on the path" in said
+    for box in ("unbounded", "0 or 1", "whole, 0 to 8"):
+        assert box in outline(page).text
+
+
+def test_a_hybrid_is_told_stage_by_stage(make_path_run: MakePathRun) -> None:
+    page = report_of(make_path_run("hybrid"))
+    said = words(page)
+    assert "its stages: ps, en, ps>ja, math_a>ja." in said
+    assert "en had a task of its own" in said
+    assert "points above its own parameter-space stage, ps (60.0 %" in said
+    assert "then 2 to 3 of ja" in said
+    assert "ps is itself a merge, found by an earlier stage" in said
+    assert "These are the genes of stage ps>ja" in said
+    assert "1 of the 3 candidates of generation 0 (33 %) has its own path" in said
+    assert "where ps itself scores 50.0 %" in said
+    assert "The chosen candidate is the best of 15 by its score" in said  # the 2 of stage en were asked other problems
+    assert re.search(r"candidates proposed, generations over all stages ?17, 6", said)
+    assert "Stage" in outline(page).text
+    assert "resume=" not in said  # a stage that went on would feed the next something else
+
+
+def test_a_hybrid_whose_first_stage_stays_the_best_says_so(make_path_run: MakePathRun) -> None:
+    said = words(report_of(make_path_run("stage")))
+    assert "No later stage found a better one: the evolved merge is that of its own parameter-space stage, ps." in said
+    assert "its own parameter-space stage." not in said.split("models (")[0]  # no rival of itself in the verdict
+    assert "The path of" not in said
+
+
+def test_generations_with_problems_of_their_own_are_not_compared(make_path_run: MakePathRun) -> None:
+    said = words(report_of(make_path_run("batches")))
+    assert "Every generation was asked other problems of the search split, 10 of its 40" in said
+    assert "So the choice was not made by these scores: the best of each generation was asked a validation split" in said
+    assert "best so far" not in said
+    assert "where math_a itself scores 10.0 % on the whole search split" in said
+
+
+def test_thousands_of_genes_stay_a_small_page(make_path_run: MakePathRun) -> None:
+    folder = make_path_run("dfs")
+    with opened(Study.read(folder)) as study:
+        results = read_results(study)
+    n = 4_286
+    genes = tuple(Gene(f"scale/some_model.{i}>another_model.{i}", -np.inf, np.inf, 0.0, span=0.6) for i in range(n))
+    random = np.random.default_rng(0)
+    candidates = tuple(replace(results.candidates[i % 5], number=i, genome=random.normal(0, 0.1, n)) for i in range(2_000))
+    large = replace(results, genes=genes, candidates=candidates)
+    page = render_html(large, summarise(large), folder)
+    assert len(page.encode()) < 1_000_000
+    said = words(page)
+    assert "The 200 of 4,286 genes that ended furthest from where they started, as numbers" in said
+    assert page.count("<td>scale/") == 200
+
+
+def test_an_unfinished_hybrid_shows_the_leading_candidate_of_the_runs_own_task(make_path_run: MakePathRun) -> None:
+    said = words(report_of(make_path_run("unfinished")))
+    assert "The best candidate so far, number 15, scores 70.0 % on the 40 problems of the search split" in said
+    assert "where ps itself scores 50.0 %" in said
+    assert "The path of the best candidate so far" in said
+    assert "Go on where the run stopped" in said

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from evo_merge.recipe import ModelReference, Recipe, Source, to_record
+from evo_merge.recipe import ModelReference, Recipe, Source, to_record, without_scales
 from evo_merge.report.model_card import hub_ids, model_card
 from evo_merge.report.results import read_results
 from evo_merge.report.summary import summarise
@@ -105,3 +105,32 @@ def test_the_card_asks_as_the_task_does(finished):
     chat = model_card(*finished, name="tiny", licenses={}, prompt=[{"role": "user", "content": "hello"}])
     assert "messages = [{'role': 'user', 'content': 'hello'}]" in chat
     assert "apply_chat_template" in chat
+
+
+def test_a_path_is_introduced_as_an_ordinary_checkpoint(make_path_run: Callable[[str], Path]) -> None:
+    with opened(Study.read(make_path_run("dfs"))) as study:
+        results = read_results(study)
+    assert results.best is not None
+    text = model_card(summarise(results), results.best.recipe, name="tiny", licenses={})
+    assert "Tokens pass through 6 layers in this order: layers 0 to 1 of math_a (inputs times 1 and 1.5), then" in text
+    assert "The scales are folded into the weights, so it is an ordinary checkpoint with 6 layers." in text
+    assert "Tokenizer, embeddings, final norm and head are those of `math_a`." in text
+    assert "| evolved, all scales 1 | evolved merge, scales removed |" in text
+    unscaled = model_card(summarise(results), without_scales(results.best.recipe), name="tiny", licenses={})
+    assert "It is an ordinary checkpoint with 6 layers." in unscaled
+    assert "folded" not in unscaled
+
+
+def test_a_hybrid_names_what_its_models_were_merged_from(make_path_run: Callable[[str], Path]) -> None:
+    with opened(Study.read(make_path_run("hybrid"))) as study:
+        results = read_results(study)
+    assert results.best is not None
+    recipe = results.best.recipe
+    text = model_card(summarise(results), recipe, name="tiny", licenses={})
+    inner = "`builtin:tiny_ja_math/ja`, `builtin:tiny_ja_math/math_a` and `builtin:tiny_ja_math/math_b`"
+    assert f"- `ps`: a merge of {inner} on the base `builtin:tiny_ja_math/base` by `dare_ties`" in text
+    assert "| ps, parameter space alone | best of an earlier stage |" in text
+    merged = on_the_hub(recipe.models[0].reference.recipe)
+    on_hub = replace(recipe, models=(Source("ps", ModelReference(recipe=merged)), Source("ja", ModelReference("org/ja"))))
+    assert hub_ids(on_hub) == ["org/base", "org/math", "org/ja"]
+    assert ModelCard(model_card(summarise(results), on_hub, name="tiny", licenses={})).data.base_model == hub_ids(on_hub)

@@ -1,17 +1,20 @@
 """The numbers of ``summary.json``."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from evo_merge.recipe import from_record
 from evo_merge.report.results import read_results
-from evo_merge.report.statistics import paired_test, wilson
+from evo_merge.report.statistics import holm, paired_test, wilson
 from evo_merge.report.summary import summarise
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
+from evo_merge.trackers.progress import result_table
 
 MakeRun = Callable[..., Path]
 
@@ -74,3 +77,54 @@ def test_a_run_killed_before_its_first_candidate_is_read_too(tmp_path: Path) -> 
         summary = summarise(read_results(study))
     assert summary["evaluations"] == 0
     assert summary["search"]["best"] is None
+
+
+def test_stages_and_the_ablation_are_compared_with_the_best(make_path_run: Callable[[str], Path]) -> None:
+    with opened(Study.read(make_path_run("hybrid"))) as study:
+        summary = summarise(read_results(study))
+        by_role = {e.role: study.evaluation(e.recipe, "test").column("score") for e in study.entrants()}
+    test = summary["test"]
+    assert list(test["stages"]) == ["ps, parameter space alone"]
+    assert test["ablation"]["evolved, all scales 1"]["score"] == by_role["ablation"].mean()
+    assert set(test["ablation"]["evolved, all scales 1"]) == {"score", "interval"}
+    assert list(test["unoptimised"]) == ["dare_ties, un-optimised"]
+    others = [*test["sources"], *test["unoptimised"], *test["stages"], *test["ablation"]]
+    assert list(test["paired"]) == others
+    for role, name in (("stage", "ps, parameter space alone"), ("ablation", "evolved, all scales 1")):
+        expected = paired_test(by_role["best"], by_role[role])
+        assert (test["paired"][name]["difference"], test["paired"][name]["p"]) == (expected.difference, expected.p)
+    corrected = holm([test["paired"][name]["p"] for name in others])
+    assert [test["paired"][name]["p_holm"] for name in others] == corrected
+
+
+def test_generations_are_counted_over_all_stages(make_path_run: Callable[[str], Path]) -> None:
+    with opened(Study.read(make_path_run("hybrid"))) as study:
+        search = summarise(read_results(study))["search"]
+    assert (search["generations"], search["candidates"], search["stage"]) == (6, 17, "ps>ja")
+    assert search["stages"]["ps>ja"] == {"generations": 2, "candidates": 6}
+    assert search["best"] == 0.7
+
+
+def test_a_run_of_one_stage_has_no_keys_of_stages(make_run: MakeRun) -> None:
+    with opened(Study.read(make_run())) as study:
+        summary = summarise(read_results(study))
+    assert not {"stages", "ablation"} & set(summary["test"])
+    assert not {"stages", "stage", "batches"} & set(summary["search"])
+
+
+def test_the_console_names_stages_and_the_ablation(make_path_run: Callable[[str], Path]) -> None:
+    with opened(Study.read(make_path_run("hybrid"))) as study:
+        summary = summarise(read_results(study))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(result_table(summary))
+    rows = [line for line in console.file.getvalue().splitlines() if "%" in line and "interval" not in line]
+    assert [row.split("  ")[1].strip() for row in rows] == [
+        "ja",
+        "math_a",
+        "math_b",
+        "dare_ties, un-optimised",
+        "ps, parameter space alone",
+        "evolved, all scales 1",
+        "evolved merge",
+    ]
+    assert "+5.0 points" in rows[-2]

@@ -1,6 +1,6 @@
 """A short search as the trackers are told of it: two generations of three, one candidate failed, one repeated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,30 @@ import numpy as np
 import pytest
 
 from evo_merge.evaluation.base import Evaluation, failed
-from evo_merge.genome import Gene
+from evo_merge.genome import Gene, Genome
+from evo_merge.recipe import (
+    DataFlowRecipe,
+    ModelReference,
+    ParameterRule,
+    ParameterSpaceRecipe,
+    Recipe,
+    Source,
+    Step,
+)
 from evo_merge.trackers.base import Candidate, Generation, SearchStart, Tracker
 
 METRICS = ("score", "correct")
+MIXTURE = ParameterSpaceRecipe(
+    base=None,
+    sources=(Source("ja", ModelReference("./ja")),),
+    method="linear",
+    options={},
+    parameters=(ParameterRule(("*",), {"weight": (1.0,)}),),
+    seed=0,
+    dtype="float32",
+    out_dtype="float32",
+)
+PATH = DataFlowRecipe(MIXTURE.sources, (Step("ja", 0), Step("ja", 2, 1.25), Step("ja", 2, -1 / 3)), "residual", "float32")
 GENES = (Gene("weight/ja", 0.0, 1.0, 0.5), Gene("density/ja", 0.0, 1.0, 0.5))
 
 
@@ -40,6 +60,13 @@ class Story:
             tracker.generation(generation)
 
 
+def candidate_of(
+    number: int, genome: Genome, evaluation: Evaluation, *, recipe: Recipe = MIXTURE, repeated: bool = False
+) -> Candidate:
+    """One of a search of its own, three a generation."""
+    return Candidate(number, "", number // 3, number // 3, genome, recipe, evaluation, repeated=repeated)
+
+
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
     source = np.random.default_rng(0)
@@ -49,13 +76,14 @@ def story(tmp_path: Path) -> Story:
         evaluation = Evaluation(METRICS, 1, rows, ("x",) * 7, None, 0.125, 0.25, 70)
         if number == 1:
             evaluation = failed(METRICS, 1, "logits are not finite at new token 1", 0.125)
-        candidates.append(Candidate(number, number // 3, source.random(2), evaluation, repeated=number == 4))
+        candidates.append(candidate_of(number, source.random(2), evaluation, repeated=number == 4))
     files = tuple(tmp_path / name for name in ("recipe.yaml", "report.html"))
     for file in files:
         file.write_text(file.name)
     entry = {"interval": [0.07, 0.12]}
     return Story(
         SearchStart(
+            stage="",
             run_folder=tmp_path,
             config={"merge": {"method": {"_target_": "x.DareTies"}}, "seed": 7},
             genes=GENES,
@@ -65,7 +93,7 @@ def story(tmp_path: Path) -> Story:
             evaluated=0,
             seconds=0.0,
         ),
-        (Generation(0, candidates[:3]), Generation(1, candidates[3:])),
+        (Generation(0, 0, candidates[:3]), Generation(1, 1, candidates[3:])),
         {
             "task": "tiny_ja_math",
             "objective": "score",
@@ -83,4 +111,31 @@ def story(tmp_path: Path) -> Story:
             },
         },
         files,
+    )
+
+
+@pytest.fixture
+def hybrid(story: Story) -> tuple[Story, Story, Story]:
+    """Two stages of one run that take turns: mixing, paths, and paths again. The second has genes and a path of its own."""
+    first, second = story.generations
+    paths = [
+        replace(
+            candidate,
+            stage="ps>ja",
+            generation=generation,
+            round=generation + 1,
+            recipe=PATH,
+            genome=candidate.genome[:1],
+            number=3 + 3 * generation + place,
+        )
+        for generation, candidates in enumerate((first.candidates, second.candidates))
+        for place, candidate in enumerate(candidates)
+    ]
+    start = replace(story.start, stage="ps")
+    other = replace(start, stage="ps>ja", genes=(Gene("cut/1", 0.0, 1.0, 0.5),), evaluations=None)
+    mixed = tuple(replace(candidate, stage="ps") for candidate in first.candidates)
+    return (
+        replace(story, start=start, generations=(Generation(0, 0, mixed),)),
+        replace(story, start=other, generations=(Generation(0, 1, paths[:3]),)),
+        replace(story, start=replace(other, evaluated=3), generations=(Generation(1, 2, paths[3:]),)),
     )

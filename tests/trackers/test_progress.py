@@ -6,7 +6,6 @@ import pytest
 from rich.console import Console
 
 from evo_merge.evaluation.base import Evaluation
-from evo_merge.trackers.base import Candidate
 from evo_merge.trackers.progress import Progress
 
 
@@ -81,7 +80,8 @@ def test_scores_that_are_not_fractions_are_not_percentages(story, pipe):
 def test_a_resumed_search_goes_on_from_what_was_done(story, pipe):
     progress = Progress(pipe)
     rows = np.ones((7, 2))
-    before = Candidate(0, 0, np.zeros(2), Evaluation(("score", "correct"), 1, rows, ("x",) * 7), repeated=False)
+    evaluation = Evaluation(("score", "correct"), 1, rows, ("x",) * 7)
+    before = replace(story.generations[0].candidates[0], evaluation=evaluation)
     story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0, best=before))
     story.tell(progress, slice(1, 2))
 
@@ -120,6 +120,40 @@ def test_the_final_table_names_everyone_and_the_files(story, pipe):
     assert "< 0.0001" in rows["ja"]
     assert "87.5 %   84.3 % to 90.2 %" in rows["evolved"]
     assert table.splitlines()[-2:] == [str(file) for file in story.files]
+
+
+def test_a_pipe_names_the_stages_of_a_run_that_has_several(hybrid, pipe):
+    progress = Progress(pipe)
+    for part in hybrid:
+        part.tell(progress)
+    progress.close()
+
+    lines = [line.split(";")[0] for line in pipe.file.getvalue().splitlines()]
+    assert [line.split(":")[0] for line in lines] == [
+        "search ps",
+        "ps, generation 0",
+        "search ps>ja",
+        "ps>ja, generation 0",
+        "search ps>ja",
+        "ps>ja, generation 1",
+    ]
+    assert lines[0] == "search ps: 2 genes, 9 candidates"
+    assert lines[2] == "search ps>ja: 1 genes"
+    assert lines[4] == "search ps>ja: 1 genes, 3 of them done"
+    assert "3 of 9 candidates (1 failed)" in pipe.file.getvalue().splitlines()[1]
+    assert "5 candidates (1 repeated)" in pipe.file.getvalue().splitlines()[5]
+
+
+def test_a_terminal_shows_the_stage(hybrid):
+    console = terminal(100)
+    progress = Progress(console)
+    for part in hybrid:
+        part.tell(progress)
+    progress.close()
+
+    screen = last_screen(console)
+    assert "ps>ja" in screen
+    assert "1 · 5 candidates" in screen
 
 
 def test_closing_twice_or_without_a_start_is_no_error(pipe):

@@ -1,9 +1,12 @@
 import json
 import logging
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from evo_merge.errors import ConfigError
+from evo_merge.genome import Gene
 from evo_merge.trackers import wandb as module
 from evo_merge.trackers.wandb import WandbTracker
 from wandb_records import records, rows
@@ -66,6 +69,46 @@ def test_a_first_candidate_that_fails_leaves_no_best(story, tmp_path):
     tracker.close()
 
     assert "best/score" not in next(rows(tmp_path))
+
+
+def test_stages_share_one_run_and_their_genes_have_names_of_their_own(hybrid, tmp_path):
+    tracker = WandbTracker("id1", tmp_path, **OPTIONS)
+    for part in hybrid:
+        part.tell(tracker)
+    tracker.close()
+
+    kept = [row for row in rows(tmp_path) if "candidate" in row]
+    assert [row["_step"] for row in rows(tmp_path)] == list(range(12))  # nine candidates, three generations
+    assert [row["stage"] for row in kept] == ["ps"] * 3 + ["ps>ja"] * 6
+    assert [row["generation"] for row in kept] == [0] * 6 + [1] * 3
+    genes = [{name for name in row if name.startswith("gene/")} for row in kept]
+    assert genes == [{"gene/ps/weight/ja", "gene/ps/density/ja"}] * 3 + [{"gene/ps>ja/cut/1"}] * 6
+    told = [candidate for part in hybrid for generation in part.generations for candidate in generation.candidates]
+    assert [row["gene/ps>ja/cut/1"] for row in kept[3:]] == [candidate.genome[0] for candidate in told[3:]]
+    assert "path" not in kept[0]
+    assert {row["path"] for row in kept[3:]} == {"ja.0*1 ja.2*1.25 ja.2*-0.333"}
+    best = [row["best/score"] for row in kept if "best/score" in row]
+    assert best == sorted(best)  # of the whole run
+
+
+def test_a_run_with_one_stage_names_none(story, tmp_path):
+    tracker = WandbTracker("id1", tmp_path, **OPTIONS)
+    story.tell(tracker)
+    tracker.close()
+
+    assert not [row for row in rows(tmp_path) if "stage" in row or "path" in row]
+
+
+def test_thousands_of_genes_are_left_to_the_study(story, tmp_path):
+    tracker = WandbTracker("id1", tmp_path, **OPTIONS)
+    genes = tuple(Gene(f"scale/{i}", 0.0, 1.0, 0.5) for i in range(513))
+    tracker.start(replace(story.start, genes=genes))
+    tracker.candidate(replace(story.generations[0].candidates[0], genome=np.zeros(513)))
+    tracker.close()
+
+    (row,) = rows(tmp_path)
+    assert not [name for name in row if name.startswith("gene/")]
+    assert "fitness/score" in row
 
 
 def test_a_generation_has_best_and_mean_of_its_scored_candidates(story, tmp_path):

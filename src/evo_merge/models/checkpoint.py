@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from evo_merge.errors import ModelError
+from evo_merge.mergekit import passthrough_yaml
 from evo_merge.models.building import Built, built
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import Recipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
 
 SHARD_BYTES = 5_000_000_000  # what the hub recommends
 _OF_THIS_MACHINE = ("is_local", "local_files_only")  # how the tokenizer was read here, which transformers would save
@@ -44,6 +45,8 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     try:
         _write_weights(recipe, model, partial)
         _write_description(recipe, model.config, pool, partial)
+        if isinstance(recipe, DataFlowRecipe) and (config := passthrough_yaml(recipe)) is not None:
+            (partial / "mergekit.yaml").write_text(config, encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)

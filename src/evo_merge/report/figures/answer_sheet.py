@@ -106,8 +106,8 @@ def problem_groups(results: RunResults) -> list[ProblemGroup]:
         kinds = [
             ("kept: the evolved merge and a source solve it", b & s),
             (f"shared: evolved and {others} solve it", b & o & ~s),
-            ("new: only the evolved merge solves it, perhaps also with all scales 1", b & ~s & ~o),
-            ("lost: any of the others solves it, the evolved merge does not", ~b & (s | o | a)),
+            ("new: the evolved merge only, perhaps unscaled too", b & ~s & ~o),
+            ("lost: only another model of the sheet solves it", ~b & (s | o | a)),
             ("none of these solves it", ~b & ~s & ~o & ~a),
         ]
     else:
