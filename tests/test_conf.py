@@ -1,10 +1,13 @@
 """Every yaml of ``conf/`` against the program."""
 
 import re
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from evo_merge import run
@@ -22,6 +25,8 @@ NEEDED = {  # what has no default, because only the user knows it
     "merge=slerp": ["models.use=[ja,math_a]"],
 }
 CHOICES = sorted(f"{group}={file.stem}" for group in PARTS for file in (CONF / group).glob("*.yaml"))
+PATH_CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in (CONF / "merge").glob("*/*.yaml"))
+FITTING = {"merge/encoding=binary": "cmaes_margin", "merge/encoding=slots": "catcma"}  # optimizers that know such genes
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 YAMLS = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
 
@@ -43,7 +48,9 @@ def keys(node, path):
 
 def test_conf_has_the_groups_that_the_program_composes():
     assert {file.parent.name for file in CONF.glob("*/*.yaml")} == {*PARTS, "experiment"}
-    assert len(CHOICES) >= 6 + 2 + 5 + 4 + 1 + 3 + 2
+    assert {group for group, _ in (choice.split("=") for choice in PATH_CHOICES)} == {"merge/encoding", "merge/scales"}
+    assert len(CHOICES) >= 8 + 6 + 5 + 4 + 1 + 3 + 2
+    assert len(PATH_CHOICES) >= 4 + 4
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -52,6 +59,17 @@ def test_every_choice_composes_and_fits(choice):
 
     check(config, PARTS)
     run_settings(config)
+
+
+@pytest.mark.parametrize("choice", PATH_CHOICES)
+def test_every_choice_inside_dfs_composes_fits_and_builds(choice):
+    config = composed("merge=dfs", choice, f"optimizer={FITTING.get(choice, 'cmaes')}")
+
+    check(config, PARTS)
+    (space,) = built(config).spaces.values()
+    assert config.merge[choice.split("/")[1].split("=")[0]]._target_.startswith("evo_merge.spaces.path_")
+    start = np.asarray([gene.start for gene in space.genes])
+    assert space.decode(start) == space.singles()["math_a"]  # model A of models.data_flow by itself
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -67,17 +85,40 @@ def test_the_configs_of_the_other_commands_compose_and_fit():
     assert set(composed(name="build")) == {"recipe", "out", "allow_code"}
 
 
+def built(config):
+    """The searches of a run."""
+    return run.compose_parts(config, run_settings(config)).program
+
+
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith(("merge=", "optimizer="))])
 def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
+    program = built(composed(choice))
+
+    names = ["ps", *(f"{a}>{b}" for a, b in permutations(["ps", "ja", "math_a", "math_b"], 2))]
+    assert list(program.spaces) == (names if choice == "merge=hybrid" else [""])
+    space, *pairs = program.spaces.values()
+    # Paths of two models of 4 layers: the published array three times over without two slots, and a matrix of scales.
+    path_genes = 3 * 8 - 2 + 8**2
+    dims = {"merge=slerp": 1, "merge=linear": 3, "merge=task_arithmetic": 3, "merge=dfs": path_genes}
+    assert len(space.genes) == dims.get(choice, 6)
+    assert {len(pair.genes) for pair in pairs} <= {path_genes}
+    recipe = space.decode(np.asarray([gene.start for gene in space.genes]))
+    if choice == "merge=dfs":
+        assert [(step.model, step.layer) for step in recipe.path] == [("math_a", layer) for layer in range(4)]
+    elif choice.startswith("merge="):
+        assert recipe.method == choice.removeprefix("merge=").replace("hybrid", "dare_ties")
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("optimizer=")])
+def test_every_optimizer_proposes_genomes_of_the_box(choice):
     config = composed(choice)
+    genes = built(config).spaces[""].genes
 
-    parts = run.compose_parts(config, run_settings(config))
+    optimizer = instantiate(config.optimizer, genes, 1)
+    genomes = optimizer.ask()
 
-    dim = len(parts.space.genes)
-    assert dim == {"merge=slerp": 1, "merge=linear": 3, "merge=task_arithmetic": 3}.get(choice, 6)
-    genomes = parts.optimizer.ask()
-    assert genomes.shape[1] == dim
-    assert parts.space.decode(genomes[0]).method == choice.removeprefix("merge=") or choice.startswith("optimizer=")
+    assert genomes.shape[1] == len(genes) == 6
+    assert all(gene.low <= value <= gene.high for genome in genomes for gene, value in zip(genes, genome, strict=True))
 
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "tracker=none"])
@@ -128,7 +169,8 @@ def test_the_first_line_says_what_the_file_is_for(yaml):
 @pytest.mark.parametrize("part", ["merge", "optimizer"])
 def test_the_command_of_a_first_line_is_a_command(part):
     for file in (CONF / part).glob("*.yaml"):
-        words = file.read_text().splitlines()[0].removeprefix("# python -m evo_merge ").replace("'", "").split()
+        command, _, _ = file.read_text().splitlines()[0].removeprefix("# python -m evo_merge ").partition("  ")
+        words = command.replace("'", "").split()
         check(composed(*words), PARTS)
 
 
@@ -204,8 +246,41 @@ def test_a_task_without_a_pool_asks_for_one():
     [
         (["seed=-1"], "seed must be 0 or above, got -1"),
         (["selection=best"], "selection must be one of search, validation, got 'best'"),
+        (["evaluation.batch=0", "selection=validation"], "evaluation.batch must be at least 1, got 0"),
+        (
+            ["evaluation.batch=10"],
+            "evaluation.batch asks every generation other problems, so that search scores cannot choose between them; "
+            "set selection=validation besides",
+        ),
     ],
 )
 def test_the_runs_own_numbers_are_checked(words, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         run_settings(composed(*words))
+
+
+def test_a_batch_needs_a_split_that_chooses():
+    settings = run_settings(composed("evaluation.batch=10", "selection=validation"))
+
+    assert settings.evaluation.batch == 10
+    assert run_settings(composed()).evaluation.batch is None
+
+
+def test_a_hybrid_takes_another_method_another_task_and_other_optimizers():
+    config = composed(
+        "merge=hybrid",
+        "merge@merge.parameter.ps.space=linear",
+        "+merge@merge.parameter.en.space=ties",
+        "+merge.parameter.en.space._partial_=true",
+        "+task@merge.parameter.en.task=tiny_ja_math",
+        "+merge.parameter.en.budget={generations: 1}",
+        "merge/scales@merge.data_flow.space.scales=none",
+        "optimizer@merge.data_flow.optimizer=sep_cmaes",
+        "merge.pairs=[[en,ja],[ps,en]]",
+    )
+
+    check(config, PARTS)
+    program = built(config)
+    assert {name: len(space.genes) for name, space in program.spaces.items()} == {"ps": 3, "en": 6, "en>ja": 22, "ps>en": 22}
+    assert [(name, task.name) for name, task in program.tasks.items()] == [("en", "tiny_ja_math")]
+    assert config.merge.data_flow.optimizer._target_.endswith("SepCMAES")

@@ -109,6 +109,17 @@ def memory(study):
     return found
 
 
+@pytest.fixture(autouse=True)
+def _quick_commits(monkeypatch):
+    """What survives a pulled plug is not looked at here, and waiting for the disk would take most of the time."""
+
+    def quick(connection):
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    monkeypatch.setattr("evo_merge.study._durable", quick)
+
+
 # -- budgets ---------------------------------------------------------------------------------------------------------------
 
 

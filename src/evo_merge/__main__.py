@@ -10,7 +10,7 @@ from evo_merge.command_line import guarded, run_hydra
 from evo_merge.errors import ConfigError
 
 PARTS = ("merge", "optimizer", "models", "task", "generator", "trainer", "tracker")
-_MAY_CHANGE = ("budget.", "tracker", "trainer")  # with resume=
+_MAY_CHANGE = ("budget.", "merge.budget.", "tracker", "trainer")  # with resume=
 
 
 def main() -> int:
@@ -87,7 +87,9 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
 
     keys = [override.lstrip("+~").split("=")[0] for override in overrides]
     if fixed := [key for key in keys if key not in ("resume", "plan") and not key.startswith(_MAY_CHANGE)]:
-        raise ConfigError(f"resume takes '{fixed[0]}' from the run; only budget.*, tracker and trainer may be changed")
+        raise ConfigError(
+            f"resume takes '{fixed[0]}' from the run; only budget.*, a hybrid's merge.budget.*, tracker and trainer may be changed"
+        )
     study = Study.read(Path(config.resume).expanduser())
     stored = OmegaConf.create(study.get("config") or "")
     study.close()

@@ -37,6 +37,7 @@ class Needs:
         device: Where candidates are built and asked.
         models: Base and sources as they are read; for layer paths, as they are resident.
         candidate: What a candidate takes in memory beside them: one model where weights are mixed, nothing for a path.
+        resident: What must be on the device beside caches: a mixed candidate, or all models that one path runs through.
         step: Weights that a token passes through.
         checkpoint: The merged model on disk, of a path as long as may be.
         caches: The key-value cache of one batch whose answers all run to their limit.
@@ -47,6 +48,7 @@ class Needs:
     device: torch.device
     models: int
     candidate: int
+    resident: int
     step: int
     checkpoint: int
     caches: int
@@ -56,7 +58,7 @@ class Needs:
     @property
     def at_once(self) -> int:
         """What must fit into the device's memory."""
-        return self.caches + (self.candidate or self.models)
+        return self.caches + self.resident
 
 
 def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: int, device: torch.device) -> Needs:
@@ -70,10 +72,13 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     mixes = len(paths) < len(spaces)
     hops = max([*paths, *([getattr(pool.leader.config, "num_hidden_layers", 1)] if mixes else [])])
     longest_path = max([*(path_bytes(pool, n) for n in paths), *([candidate_bytes(pool)] if mixes else [])])
+    single = candidate_bytes(pool)
+    through = 0 if not paths else 2 if mixes else len(pool.models)  # a hybrid's paths run through pairs
     return Needs(
         device=device,
-        models=weight_bytes(pool) if mixes else len(pool.models) * candidate_bytes(pool),
-        candidate=candidate_bytes(pool) if mixes else 0,
+        models=weight_bytes(pool) if mixes else len(pool.models) * single,
+        candidate=single if mixes else 0,
+        resident=max(single if mixes else 0, through * single),
         step=longest_path,
         checkpoint=longest_path,
         caches=cache_bytes(pool, rows, tokens, hops),
@@ -91,8 +96,8 @@ def refuse_shortage(needs: Needs, folder: Path) -> None:
     free = free_bytes(needs.device)
     if needs.at_once > free:
         what = f"one candidate takes {_gigabytes(needs.candidate)}"
-        if not needs.candidate:
-            what = f"the models whose layers paths run through take {_gigabytes(needs.models)}"
+        if needs.resident > needs.candidate:
+            what = f"the models whose layers paths run through take {_gigabytes(needs.resident)}"
         raise ConfigError(
             f"{what} of memory and the caches of its answers up to "
             f"{_gigabytes(needs.caches)}, and {_gigabytes(free)} are free on {needs.device.type}; lower "

@@ -149,6 +149,8 @@ class Hybrid:
         }
         # What a pair's space is made of depends on no result but its name.
         self.spaces |= {_pair_name(*pair): self._pair_space(*pair, {}) for pair in self._pairs}
+        for name, space in self.spaces.items():
+            self._optimizer(name, space)  # what it refuses is refused now, not after the first stage
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -178,7 +180,7 @@ class Hybrid:
 
     def _search_parameters(self, name: str, conditions: Conditions) -> Recipe:
         stage, space = self._parameter[name], self.spaces[name]
-        optimizer = (stage.optimizer or self._new_optimizer)(space.genes, child_seed(self._seed, f"optimizer/{name}"))
+        optimizer = self._optimizer(name, space)
         evaluator = conditions.evaluator if stage.task is None else conditions.evaluator_of(name, stage.task)
 
         def portion(generation: int) -> Portion:
@@ -194,8 +196,13 @@ class Hybrid:
 
     def _pair_search(self, pair: tuple[str, str], results: Mapping[str, Recipe], conditions: Conditions) -> Search:
         name, space = _pair_name(*pair), self._pair_space(*pair, results)
-        optimizer = self._data_flow["optimizer"](space.genes, child_seed(self._seed, f"optimizer/{name}"))
-        return Search(Stage(name, space, optimizer, conditions.evaluator, conditions.portion), conditions.run)
+        stage = Stage(name, space, self._optimizer(name, space), conditions.evaluator, conditions.portion)
+        return Search(stage, conditions.run)
+
+    def _optimizer(self, name: str, space: MergeSpace) -> Optimizer:
+        stage = self._parameter.get(name)
+        new: NewOptimizer = self._data_flow["optimizer"] if stage is None else stage.optimizer or self._new_optimizer
+        return new(space.genes, child_seed(self._seed, f"optimizer/{name}"))
 
     def _pair_space(self, a: str, b: str, results: Mapping[str, Recipe]) -> MergeSpace:
         known = {source.name: source for source in self._ingredients.sources}

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
-from evo_merge.models.building import check_buildable
+from evo_merge.models.building import path_models
+from evo_merge.models.compatibility import refuse_unroutable
+from evo_merge.models.layer_path import check_path
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.shared_layers import SharedLayers
 from evo_merge.models.skeleton import empty_model, refuse_lacking
-from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
 
 
 class Assembler:
@@ -29,6 +31,7 @@ class Assembler:
         self._device, self._allowed_code = device, allowed_code
         self._mixed: MixedModel | None = None
         self._shared: SharedLayers | None = None
+        self._checked: set[tuple[ModelReference, ...]] = set()
 
     @property
     def shared(self) -> SharedLayers:
@@ -47,7 +50,7 @@ class Assembler:
         """
         if isinstance(recipe, DataFlowRecipe):
             self._mixed = None
-            check_buildable(recipe, self.pool, self._allowed_code)
+            self._check(recipe)
             self._shared = self._shared or SharedLayers(partial(self.pool.open, allowed_code=self._allowed_code), self._device)
             model = self._shared.model(recipe)
         else:
@@ -56,6 +59,15 @@ class Assembler:
             model = self._mixed.assemble(recipe)
         model.generation_config = self.pool.generation_config
         return model
+
+    def _check(self, recipe: DataFlowRecipe) -> None:
+        """Whether the layers are there, for every path; whether the models fit each other, which takes longer, once."""
+        models = path_models(recipe, self.pool, self._allowed_code)
+        check_path(recipe, {name: model.config for name, model in models.items()})
+        references = tuple(source.reference for source in recipe.models)
+        if references not in self._checked:
+            refuse_unroutable(list(models.values()))
+            self._checked.add(references)
 
 
 class MixedModel:

@@ -186,14 +186,16 @@ class Pool:
         if out_dtype is not None and out_dtype not in DTYPES:
             raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
         self._opened: dict[ModelFiles, Weights] = {}
+        self._models: dict[tuple[ModelReference, tuple[str, ...]], Model] = {}
         self._headers_only = headers_only
+        self.sources: tuple[Model, ...] = ()
         try:
             named = [_named(entry, adapters) for entry in sources]
             base_reference = None if base is None else reference_from_record(base)
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        self.base = None if base_reference is None else self.open("base", base_reference)
-        self.sources = tuple(self.open(source.name, source.reference) for source in _chosen(named, use))
+        self.base = None if base_reference is None else self._open("base", base_reference, ())
+        self.sources = tuple(self._open(source.name, source.reference, ()) for source in _chosen(named, use))
         self.residency = residency
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
@@ -233,9 +235,15 @@ class Pool:
 
         A model that is a recipe may run merge methods from elsewhere that are in ``allowed_code``.
         """
-        for model in self.__dict__.get("sources", ()):
+        key = (reference, allowed_code)
+        if key not in self._models:
+            self._models[key] = self._open(name, reference, allowed_code)
+        return self._models[key]
+
+    def _open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...]) -> Model:
+        for model in self.sources:
             if model.reference == reference:
-                return model  # type: ignore[no-any-return]
+                return model
         if reference.recipe is not None:
             from evo_merge.models.building import BuiltModel  # a recipe has models of its own, hence a pool
 
