@@ -88,13 +88,13 @@ def remembered() -> Callable[[Path], list[object]]:
 
     def read(folder: Path) -> list[object]:
         with opened(Study.read(folder)) as study:
-            asked = [(c.number, c.generation, tuple(c.genome), c.recipe) for c in study.candidates()]
-            asked += [(e.role, e.name, (), e.recipe) for e in study.entrants()]
+            asked = [(c.number, c.generation, tuple(c.genome), c.recipe, c.stage, c.portion) for c in study.candidates()]
+            asked += [(e.role, e.name, (), e.recipe, "", "search") for e in study.entrants()]
             found: list[object] = []
-            for *who, recipe in asked:
-                evaluations = [study.evaluation(recipe, split) for split in SPLITS]
+            for *who, recipe, stage, portion in asked:
+                evaluations = [study.evaluation(recipe, key) for key in (*SPLITS, portion)]
                 kept = [e and (e.scores.tolist(), e.completions, e.failure, e.new_tokens) for e in evaluations]
-                found.append((*who, to_yaml(recipe), kept))
+                found.append((*who, to_yaml(recipe), kept, stage, portion))
             return found
 
     return read

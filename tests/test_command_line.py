@@ -39,7 +39,7 @@ def assert_refused(ended, *parts):
         (["optimizer=cmae"], ["optimizer=cmae", "did you mean 'cmaes'?"]),
         (["task=mgsm"], ["task=mgsm", "did you mean 'mgsm_ja'?"]),
         (["generator=vllm"], ["generator=vllm", "there is only 'hf'"]),
-        (["experiment=evollm_jp_10b"], ["did you mean 'evollm_jp_7b'?"]),
+        (["experiment=evollm_jp_7bb"], ["did you mean 'evollm_jp_7b'?"]),
         (["models=null"], ["models=null", "there are custom, evollm_jp"]),
         (["merge=3"], ["merge=3", "dare_ties"]),
         (["tracker=null"], ["tracker=null", "none, wandb"]),
@@ -74,6 +74,26 @@ def assert_refused(ended, *parts):
         (["generator.batch_size=0"], ["generator.batch_size must be at least 1, got 0"]),
         (["models.use=[ja,jo]"], ["models.use: there is no source 'jo'; there are ja, math_a, math_b"]),
         (["models.base=3"], ["models.base must be a text or a mapping or null, got 3"]),
+        (["merge=dfs", "models.data_flow=[ja]"], ["runs through the layers of two models or more", "models.data_flow=[a,b]"]),
+        (
+            ["merge=dfs", "models.data_flow=[ja,jo]"],
+            ["models.data_flow: there is no source 'jo'; there are ja, math_a, math_b"],
+        ),
+        (["merge=dfs", "merge.max_hops=3"], ["merge.max_hops must be at least 4, the layers of 'math_a'"]),
+        (["merge=dfs", "merge.scale_target=mlp"], ["merge.scale_target must be one of residual, branch, got 'mlp'"]),
+        (["merge=dfs", "merge/encoding=slot"], ["merge/encoding=slot: there is no such choice; did you mean 'slots'?"]),
+        (["merge=dfs", "merge/encoding=slots"], ["optimizer=cmaes moves real genes only", "optimizer=catcma"]),
+        (["merge=dfs", "merge.encoding.repetition=3"], ["did you mean 'merge.encoding.repetitions'?"]),
+        (["merge=hybrid", "merge.pairs=[[ps,jo]]"], ["merge.pairs: there is no model 'jo'; there are ps, ja, math_a, math_b"]),
+        (["merge=hybrid", "merge.pairs=[]"], ["merge.pairs must name at least one pair"]),
+        (["merge=hybrid", "merge.trial=0"], ["merge.trial must be at least 1, got 0"]),
+        (["merge=hybrid", "merge.budget.evaluations=null"], ["merge.budget: the budget has no limit"]),
+        (["merge=hybrid", "+merge.parameter.ps.optimiser=null"], ["merge.parameter.ps: there is no option 'optimiser'"]),
+        (["merge=hybrid", "+merge.parameter.ja={space: null}"], ["a stage cannot be called 'ja'"]),
+        (["merge=hybrid", "optimizer.sigma0=-1"], ["evo-merge: optimizer.sigma0 must be above 0, got -1"]),
+        (["merge=hybrid", "merge.data_flow.optimizer.sigma0=-1"], ["optimizer.sigma0 must be above 0, got -1"]),
+        (["evaluation.batch=5"], ["set selection=validation besides"]),
+        (["evaluation.batch=many"], ["evaluation.batch", "'many'"]),
         (["merge=slerp"], ["merge=slerp merges exactly 2 sources, got 3 (ja, math_a, math_b)", "models.use"]),
         (["models.base=/nowhere"], ["there is no model folder '/nowhere'"]),
         (["models=smollm2_ja_math"], ["models.adapters is not set", "models.adapters=DIR"]),
@@ -195,6 +215,20 @@ def test_all_differences_are_in_one_report(command, pico):
     assert_refused(ended, "'deep'", "the second lacks model.layers.2.", "tokens in one alone: 'Hanae', 'Hanako'")
 
 
+def test_models_whose_layers_do_not_fit_each_other_are_refused(command, pico, tmp_path):
+    one, wide, deep = pico("one"), pico("wide", hidden_size=32), pico("deep", num_hidden_layers=3)
+    words = ["models=custom", "merge=dfs", *FEW]
+
+    ended = command(*words, f"models.sources=[{one},{deep},{wide}]")
+    assert_refused(ended, "no path can run", "'wide'", "hidden_size: 32 and 16", "tolerable would be: 'deep'")
+    assert not list(tmp_path.rglob("study.sqlite"))
+
+    # What cannot be mixed may still be run through.
+    assert command(*words, f"models.sources=[{one},{deep}]", "merge/scales=none", "hydra.run.dir=run").code == 0
+    assert re.search(r"WARNING.*'deep' .*num_hidden_layers: 3 and 2", (tmp_path / "run" / "evo_merge.log").read_text())
+    assert "linear, un-tuned" not in (tmp_path / "run" / "summary.json").read_text()
+
+
 def test_another_architecture_is_named(command, pico):
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -218,7 +252,7 @@ def test_nan_in_a_source_is_named_with_its_tensor(command, own, tmp_path):
 
 def test_too_little_memory_is_said_before_the_run_begins(command, own, monkeypatch, tmp_path):
     real = psutil.virtual_memory()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=1000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=20_000))
 
     assert_refused(command(*own[3]), "one candidate takes", "of memory", "are free")
     assert not list(tmp_path.rglob("study.sqlite"))

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from safetensors import safe_open
 
+from evo_merge.recipe import load
 from evo_merge.study import Study, opened
 
 SMALL = ("tracker=none", "task.limit.search=20", "task.limit.test=20", "optimizer.population_size=5", "budget.generations=2")
@@ -214,6 +215,106 @@ def test_every_method_and_granularity_runs_to_the_end_and_builds_again(command, 
         assert {len(c.genome) for c in study.candidates()} == {n_genes}
     files = [tmp_path / folder / "model.safetensors" for folder in ("run/model", "again")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+# -- paths through layers ---------------------------------------------------------------------------------------------------
+
+FEW = ("tracker=none", "task.limit.search=8", "task.limit.test=8", "optimizer.population_size=4")
+
+
+def test_paths_through_layers_run_to_the_end_and_build_again(command, tmp_path):
+    words = [*FEW, "merge=dfs", "budget.generations=2", "hydra.run.dir=run"]
+    assert command(*words).code == 0
+    assert command("recipe=run/recipe.yaml", "out=again", verb="build").code == 0
+
+    with opened(Study.read(tmp_path / "run")) as study:
+        candidates, entrants = study.candidates(), study.entrants()
+        assert [(c.stage, c.generation) for c in candidates] == [("", 0)] * 4 + [("", 1)] * 4
+        assert all(study.evaluation(c.recipe, "search").scores.shape == (8, 3) for c in candidates)
+        assert [(e.role, e.name) for e in entrants] == [
+            ("source", "math_a"),
+            ("source", "ja"),
+            ("unoptimised", "layers stacked, un-optimised"),
+            ("baseline", "linear, un-tuned"),
+            ("best", "evolved"),
+            ("ablation", "evolved, all scales 1"),
+        ]
+        best, ablated = entrants[-2:]
+    assert best.recipe in [c.recipe for c in candidates]
+    assert [(step.model, step.layer) for step in ablated.recipe.path] == [(s.model, s.layer) for s in best.recipe.path]
+    assert {step.scale for step in ablated.recipe.path} == {1.0}
+    assert load(tmp_path / "run" / "recipe.yaml") == best.recipe
+    files = [tmp_path / folder / "model.safetensors" for folder in ("run/model", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with safe_open(files[0], "pt") as file:
+        assert file.metadata()["recipe"] == (tmp_path / "run" / "recipe.yaml").read_text()
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["num_hidden_layers"] == len(best.recipe.path)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["merge"], summary["evaluations"]) == ("dfs", 8)
+
+
+def test_a_hybrid_killed_in_each_of_its_stages_and_between_them_equals_unbroken(command, remembered, tmp_path):
+    words = (*FEW, "merge=hybrid", "models.use=[ja,math_a]", "budget.generations=1", "merge.budget={generations: 2}")
+    words += ("merge.data_flow.optimizer.population_size=4", "merge.pairs=[[ps,ja],[math_a,ps]]")
+    assert command(*words, "hydra.run.dir=whole").code == 0
+    whole = tmp_path / "whole"
+    with opened(Study.read(whole)) as study:
+        turns = [("ps", 0), ("ps>ja", 0), ("math_a>ps", 0), ("ps>ja", 1), ("math_a>ps", 1)]
+        met = [(c.stage, c.generation) for c in study.candidates()]
+        assert met[:12] == [turn for turn in turns[:3] for _ in range(4)]
+        assert set(met[12:]) <= set(turns[3:])  # a pair that is far behind has no second generation
+        assert len(met) >= 16
+        assert ("stage", "ps, parameter space alone") in [(e.role, e.name) for e in study.entrants()]
+        n_baselines = sum(e.role in ("source", "unoptimised", "baseline") for e in study.entrants())
+
+    folder, options = tmp_path / "run", (*words, "hydra.run.dir=run")
+    between = "from evo_merge import stages; stages.Hybrid._pair_search = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    program = f"import os, signal, sys; {between}; from evo_merge.__main__ import main; sys.exit(main())"
+    for n_evaluations in (n_baselines + 2, None, n_baselines + 4 + 2):  # in parameter space, between, among the paths
+        begin = ["-m", "evo_merge"] if n_evaluations else ["-c", program]
+        process = subprocess.Popen(
+            [sys.executable, *begin, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if n_evaluations:
+            wait_for(folder, n_evaluations, process)
+            process.kill()
+        _, err = process.communicate()
+        assert (process.returncode, err) == (-signal.SIGKILL, "")
+        with opened(Study.read(folder)) as study:
+            stages = {c.stage for c in study.candidates()}
+        assert ("ps>ja" in stages) == (n_evaluations == n_baselines + 6)
+        options = ("resume=run",)
+
+    assert command("resume=run").code == 0
+    assert remembered(folder) == remembered(whole)
+    assert (folder / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
+    assert (folder / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_batch_of_problems_for_each_generation_and_validation_chooses(command, tmp_path):
+    words = [*FEW, "selection=validation", "task.limit.validation=12", "evaluation.batch=5", "budget.evaluations=9"]
+    assert command(*words, "hydra.run.dir=run").code == 0
+
+    with opened(Study.read(tmp_path / "run")) as study:
+        candidates = study.candidates()
+        assert len(candidates) == 12
+        asked = {c.generation: {study.evaluation(c.recipe, c.portion).positions for c in candidates[at : at + 4]}
+                 for at, c in ((at, candidates[at]) for at in (0, 4, 8))}  # fmt: skip
+        leading = []
+        for generation, positions in asked.items():
+            ((*batch,),) = positions  # one for all candidates
+            assert len(batch) == 5
+            scores = [float(study.evaluation(c.recipe, c.portion).fitness[0]) for c in candidates if c.generation == generation]
+            leading.append(candidates[4 * generation + int(np.argmax(scores))])
+        assert len({c.portion for c in candidates}) == 3
+        validated = {c.number for c in candidates if study.is_evaluated(c.recipe, "validation")}
+        assert validated == {c.number for c in leading}
+        chosen = [float(study.evaluation(c.recipe, "validation").fitness[0]) for c in leading]
+        assert float(study.evaluation(candidates[int(study.get("best_number"))].recipe, "validation").fitness[0]) == max(chosen)
+        sources = [entrant for entrant in study.entrants() if entrant.role == "source"]
+        assert all(len(study.evaluation(entrant.recipe, "search").completions) == 8 for entrant in sources)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 12
 
 
 FRAGILE = """

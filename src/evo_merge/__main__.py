@@ -88,7 +88,8 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
     keys = [override.lstrip("+~").split("=")[0] for override in overrides]
     if fixed := [key for key in keys if key not in ("resume", "plan") and not key.startswith(_MAY_CHANGE)]:
         raise ConfigError(
-            f"resume takes '{fixed[0]}' from the run; only budget.*, a hybrid's merge.budget.*, tracker and trainer may be changed"
+            f"resume takes '{fixed[0]}' from the run; only budget.*, a hybrid's merge.budget.*, tracker and trainer may be "
+            "changed"
         )
     study = Study.read(Path(config.resume).expanduser())
     stored = OmegaConf.create(study.get("config") or "")

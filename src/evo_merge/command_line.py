@@ -100,6 +100,8 @@ def _sentence(error: BaseException, config_name: str | None) -> str:
             key = getattr(error.__cause__, "full_key", None) or named[1]
             return f"there is no option '{key}'; {_neighbours(key, config_name)}"
     if isinstance(error, InstantiationException):
+        while isinstance(error.__cause__, InstantiationException):
+            error = error.__cause__  # of what a part of the config builds for itself
         cause = error.__cause__ or error
         where = re.search(r"full_key: (\S+)", str(error))
         part, reason = where[1] if where else "config", _one_line(cause)

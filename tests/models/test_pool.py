@@ -361,6 +361,20 @@ def test_any_models_end_of_sequence_token_ends_an_answer(tmp_path: Path) -> None
     assert pool.generation_config.eos_token_id == [alike.generation_config.eos_token_id, 7]
 
 
+def test_what_a_folder_said_before_is_not_what_it_says(
+    tmp_path: Path, save_pico: SavePico, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, depth in (("one", 2), ("other", 3)):
+        save_pico(tmp_path / name / "model", 1, num_hidden_layers=depth)
+    found = []
+    for name in ("one", "other"):
+        monkeypatch.chdir(tmp_path / name)
+        found.append(Pool(base=None, sources=["./model"]).leader.config.num_hidden_layers)
+    shutil.rmtree("model")
+    save_pico(Path("model"), 1, num_hidden_layers=4)
+    assert [*found, Pool(base=None, sources=["./model"]).leader.config.num_hidden_layers] == [2, 3, 4]
+
+
 def test_the_first_chat_template_is_taken(tmp_path: Path) -> None:
     family = Path(tiny.__file__).parent / "tiny_ja_math"
     chat = tmp_path / "chat"

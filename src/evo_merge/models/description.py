@@ -8,35 +8,14 @@ from evo_merge.errors import ModelError
 from evo_merge.models.reference import ModelFiles
 
 
-@cache  # of a GGUF file it takes seconds, and adapters share their base's
 def read_config(files: ModelFiles) -> Any:
     """The transformers config; raises ``ModelError``. Remote code is never run."""
-    from transformers import AutoConfig
-
-    if files.gguf is None and not (files.folder / "config.json").is_file():
-        raise ModelError(f"'{files.folder}' has no config.json, so it is no model folder")
-    try:
-        return AutoConfig.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
-    except ImportError as error:
-        raise ModelError(f"reading '{files.folder / (files.gguf or '')}' needs the package 'gguf': pip install gguf") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}") from error
+    return _config(files, _state(files))
 
 
-@cache
 def read_tokenizer(files: ModelFiles) -> Any | None:
     """The tokenizer, or ``None`` where the folder has none."""
-    from transformers import AutoTokenizer
-
-    has_one = files.gguf is not None or any(
-        (files.folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-    )
-    if not has_one:
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"'{files.folder}' has a tokenizer that transformers cannot read: {_first_line(error)}") from error
+    return _tokenizer(files, _state(files))
 
 
 def read_generation_config(files: ModelFiles) -> Any | None:
@@ -67,6 +46,41 @@ def read_licence(folder: Path) -> str | None:
         return None  # a card that cannot be read states nothing
     licence = fields.get("license") if isinstance(fields, dict) else None
     return str(licence) if licence else None
+
+
+def _state(files: ModelFiles) -> tuple[Path, tuple[int, ...]]:
+    """Tells a folder from another of the same relative name, and from what it held before."""
+    folder = files.folder.absolute()
+    return folder, tuple(path.lstat().st_mtime_ns for path in sorted(folder.glob("*")))
+
+
+@cache  # of a GGUF file it takes seconds, and adapters share their base's
+def _config(files: ModelFiles, _: object) -> Any:
+    from transformers import AutoConfig
+
+    if files.gguf is None and not (files.folder / "config.json").is_file():
+        raise ModelError(f"'{files.folder}' has no config.json, so it is no model folder")
+    try:
+        return AutoConfig.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
+    except ImportError as error:
+        raise ModelError(f"reading '{files.folder / (files.gguf or '')}' needs the package 'gguf': pip install gguf") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}") from error
+
+
+@cache
+def _tokenizer(files: ModelFiles, _: object) -> Any | None:
+    from transformers import AutoTokenizer
+
+    has_one = files.gguf is not None or any(
+        (files.folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    )
+    if not has_one:
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"'{files.folder}' has a tokenizer that transformers cannot read: {_first_line(error)}") from error
 
 
 def _gguf(files: ModelFiles) -> dict[str, str]:
