@@ -72,6 +72,8 @@ class RunResults:
         genes: Of that stage.
         best_number: The chosen candidate, or the best one so far where the run has not chosen yet.
         test_examples: In the order of the rows of every test evaluation; empty where the test split was never asked.
+        written: Of how many test problems the written checkpoint was asked, and to how many it gave the scored candidate's
+            answer; ``None`` where it was not asked.
         n_choices: Different merges that the run, resumed with a larger budget, chose and scored on the test split.
     """
 
@@ -90,6 +92,7 @@ class RunResults:
     best_number: int | None
     n_search: int
     test_examples: tuple[Example, ...]
+    written: tuple[int, int] | None
     n_choices: int
 
     @property
@@ -173,6 +176,7 @@ def read_results(study: Study) -> RunResults:
     best_number = int(chosen) if chosen is not None else None if leader is None else leader.number
     stage = next((c.stage for c in candidates if c.number == best_number), candidates[0].stage if candidates else "")
     dim = next((len(c.genome) for c in candidates if c.stage == stage), 0)
+    written = json.loads(study.get("written_compared") or "null")
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
@@ -189,6 +193,7 @@ def read_results(study: Study) -> RunResults:
         best_number=best_number,
         n_search=len(study.examples("search")),
         test_examples=tuple(study.examples("test")),
+        written=None if written is None else (written["of"], written["same"]),
         n_choices=len(json.loads(study.get("choices") or "[]")),
     )
 

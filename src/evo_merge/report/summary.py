@@ -33,6 +33,8 @@ def summarise(results: RunResults) -> dict[str, Any]:
     }
     if test := _test(results):
         summary["test"] = test
+    if results.written is not None:
+        summary["written_model"] = dict(zip(("asked", "same_answers"), results.written, strict=True))
     summary["search"] = _search(results)
     summary["failed_candidates"] = {
         "count": len(results.failed),
