@@ -2,7 +2,8 @@
 
 A tiny model is trained until every layer of it matters, then taken apart in a way that is known, so that the path that
 repairs it is known too. Spaces, encodings, optimizers and the models that run the paths are the product's, with the options
-of ``conf/``. Prints one table. The trained model and all scores are kept in ``outputs/benchmarks/data_flow``.
+of ``conf/``. Prints one table. The trained model and all scores are kept in ``outputs/benchmarks/data_flow``;
+delete the folder after changing what is trained or asked.
 """
 
 import argparse
@@ -228,8 +229,8 @@ def evaluations_needed(
     config = composed(optimizer, encoding, options)
     sources = scorer.pool.recipe_sources
     ingredients = Ingredients(None, sources, (), "float32", (N_LAYERS,) * len(sources))
-    space: DataFlowSpace = instantiate(config.merge, ingredients, child_seed(seed, "merge"))
-    search = instantiate(config.optimizer, space.genes, child_seed(seed, "optimizer"))
+    space: DataFlowSpace = instantiate(config.merge, ingredients, child_seed(seed, "merge"), _convert_="all")
+    search = instantiate(config.optimizer, space.genes, child_seed(seed, "optimizer"), _convert_="all")
     seen: set[tuple[Step, ...]] = set()
     idle = 0
     while len(seen) < budget and idle < MAX_IDLE:
@@ -260,7 +261,7 @@ def main() -> int:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10, help="searches for each entry of the table")
-    parser.add_argument("--budget", type=int, default=1000, help="evaluations after which a search has failed")
+    parser.add_argument("--budget", type=int, default=500, help="evaluations after which a search has failed")
     parser.add_argument("--only", nargs="*", default=[""], help="rows and columns whose <plant>/<optimizer>/<encoding> has it")
     parser.add_argument("--options", nargs="*", default=[], help="of all searches, for example optimizer.population_size=24")
     options = parser.parse_args()

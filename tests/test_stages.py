@@ -101,7 +101,7 @@ class Listener:
         self.generations.append(generation)
 
 
-def conduct(study, program, evaluator, trackers=(), own=None, budget=None):
+def conduct(study, program, evaluator, trackers=(), own=None, budget=None, results=None):
     start = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={}, seconds=0.0)
     conditions = Conditions(
         run=Run(study, trackers, start),
@@ -109,8 +109,11 @@ def conduct(study, program, evaluator, trackers=(), own=None, budget=None):
         evaluator_of=lambda stage, task: Recorded(own, study, lambda: False),
         portion=lambda generation: WHOLE,
         budget=budget or Budget(generations=2),
+        choose=lambda stages: next(iter(ranked_candidates(study, 1, stages)), None),
     )
-    program.conduct(conditions)
+    found = program.conduct(conditions)
+    if results is not None:
+        results += found
     return memory(study)
 
 
@@ -205,11 +208,11 @@ def test_an_optimizer_that_refuses_a_stage_does_so_before_the_run():
 def test_first_mixtures_then_a_trial_of_each_pair_then_those_that_are_left(tmp_path):
     listener = Listener()
     with opened(Study.create(tmp_path)) as study:
-        found = conduct(study, program := hybrid(), Formula(), [listener])
+        found = conduct(study, program := hybrid(), Formula(), [listener], results=(results := []))
         best = {name: ranked_candidates(study, 1, [name])[0] for name in ("ps", "ps>ja")}
 
-        assert program.final_stages(study) == ["ps", "ps>ja", "ja>math"]
-        (entrant,) = program.stage_results(study)
+        assert program.final_stages == ["ps", "ps>ja", "ja>math"]
+        (entrant,) = results
         assert (entrant.role, entrant.name) == ("stage", "ps, parameter space alone")
         assert entrant.recipe == best["ps"].recipe
         assert [count_evaluated(study, name) for name in program.spaces] == [
@@ -261,14 +264,11 @@ def test_a_stage_may_have_a_task_an_optimizer_and_a_budget_of_its_own(tmp_path):
     stages = {"en": {"space": mixing, "task": task, "optimizer": random, "budget": {"generations": 1}}, "ps": {"space": mixing}}
     program = hybrid(parameter=stages, pairs=[["en", "ps"]])
     with opened(Study.create(tmp_path)) as study:
-        found = conduct(study, program, run, own=own)
+        found = conduct(study, program, run, own=own, results=(results := []))
 
         assert program.tasks == {"en": task}
-        assert program.final_stages(study) == ["ps", "en>ps"]  # what another task says is no score of this one
-        assert [entrant.name for entrant in program.stage_results(study)] == [
-            "en, parameter space alone",
-            "ps, parameter space alone",
-        ]
+        assert program.final_stages == ["ps", "en>ps"]  # what another task says is no score of this one
+        assert [entrant.name for entrant in results] == ["en, parameter space alone", "ps, parameter space alone"]
 
     assert [(stage, portion) for _, stage, _, portion, *_ in found] == [
         *[("en", "en/search")] * 2,

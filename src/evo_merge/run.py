@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -45,7 +45,7 @@ from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.stages import Conditions, Hybrid, Program, SingleSearch, search_portion, starts
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import SPLITS, Portion, Split, Task
-from evo_merge.trackers.base import SearchStart, Tracker
+from evo_merge.trackers.base import Candidate, SearchStart, Tracker
 from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -210,8 +210,16 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             return Recorded(inner, study, stop.is_set)
 
         run = Run(study, trackers, begin)
-        parts.program.conduct(Conditions(run, evaluator, evaluator_of, parts.portion, parts.budget))
-        best = _choose(parts, study, evaluator, trackers)
+
+        def choose(stages: Collection[str]) -> Candidate | None:
+            found = _best(parts, study, evaluator, stages)
+            return None if found is None else found[0]
+
+        conditions = Conditions(run, evaluator, evaluator_of, parts.portion, parts.budget, choose)
+        stage_results = parts.program.conduct(conditions)
+        if parts.settings.selection == "validation":
+            _tell(trackers, "scoring the finalists on the validation split")
+        best = _choose(parts, study, evaluator, stage_results)
         _tell(trackers, "scoring the test split")
         for entrant in study.entrants():
             evaluator.evaluate(entrant.recipe, Portion("test"))
@@ -252,27 +260,30 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
     return scores
 
 
-def _choose(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> Recipe:
-    """The best candidate, kept as an entrant beside what it is to be compared with."""
-    stages = parts.program.final_stages(study)
+def _best(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[str]) -> tuple[Candidate, float] | None:
+    """The best candidate of some stages by what the run chooses by, and its score there; ``None`` where there is none."""
     # Where every generation was asked other problems, only the best of each can be compared at all.
     ranked = leaders(study, stages) if parts.settings.evaluation.batch else ranked_candidates(study, N_FINALISTS, stages)
-    if not ranked:
+    if parts.settings.selection == "search":
+        return (ranked[0], float(ranked[0].evaluation.fitness[0])) if ranked else None
+    scores = [float(evaluator.evaluate(candidate.recipe, Portion("validation")).fitness[0]) for candidate in ranked]
+    return (ranked[scores.index(max(scores))], max(scores)) if ranked else None
+
+
+def _choose(parts: Parts, study: Study, evaluator: Recorded, stage_results: Sequence[Entrant]) -> Recipe:
+    """The best candidate, kept as an entrant beside what it is to be compared with."""
+    found = _best(parts, study, evaluator, parts.program.final_stages)
+    if found is None:
         raise ConfigError(
             "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
         )
-    best, score = ranked[0], float(ranked[0].evaluation.fitness[0])
-    if parts.settings.selection == "validation":
-        _tell(trackers, "scoring the finalists on the validation split")
-        scores = [float(evaluator.evaluate(c.recipe, Portion("validation")).fitness[0]) for c in ranked]
-        score = max(scores)
-        best = ranked[scores.index(score)]
+    best, score = found
     study.record_choice(best.number)
     if score <= 0:
         log.warning("the chosen candidate scored 0 or less; look at the answers in the report before you trust the merge")
     for role in ("best", "ablation", "stage"):
         study.drop_entrant(role)
-    for entrant in parts.program.stage_results(study):
+    for entrant in stage_results:
         study.record_entrant(entrant)
     study.record_entrant(Entrant("best", "evolved", best.recipe))
     if isinstance(best.recipe, DataFlowRecipe) and (ablated := without_scales(best.recipe)) != best.recipe:

@@ -7,7 +7,7 @@ paths through ordered pairs of them, keep the best.
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,12 @@ from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.recipe import ModelReference, Recipe, Source
-from evo_merge.search import Budget, Recorded, Run, Search, Stage, ranked_candidates
+from evo_merge.search import Budget, Recorded, Run, Search, Stage
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
-from evo_merge.study import Entrant, Study
+from evo_merge.study import Entrant
 from evo_merge.tasks.base import Portion, Task
+from evo_merge.trackers.base import Candidate
 
 log = logging.getLogger(__name__)
 NewOptimizer = Callable[[Sequence[Gene], int], Optimizer]
@@ -40,6 +41,7 @@ class Conditions:
         evaluator_of: The evaluator of a stage's own task.
         portion: What the candidates of a generation are asked.
         budget: The run's.
+        choose: The best candidate of some stages that were asked the run's task, by what the run chooses by.
     """
 
     run: Run
@@ -47,6 +49,7 @@ class Conditions:
     evaluator_of: Callable[[str, Task], Recorded]
     portion: Callable[[int], Portion]
     budget: Budget
+    choose: Callable[[Collection[str]], Candidate | None]
 
 
 class Program(Protocol):
@@ -62,14 +65,16 @@ class Program(Protocol):
     def tasks(self) -> Mapping[str, Task]:
         """Tasks of stages that have one of their own."""
 
-    def conduct(self, conditions: Conditions) -> None:
-        """Run all searches; everything found is in the study."""
-
-    def final_stages(self, study: Study) -> list[str]:
+    @property
+    def final_stages(self) -> list[str]:
         """The stages among whose candidates the best is chosen."""
 
-    def stage_results(self, study: Study) -> list[Entrant]:
-        """The best of each earlier stage, to be compared with the best of all."""
+    def conduct(self, conditions: Conditions) -> list[Entrant]:
+        """Run all searches; everything found is in the study.
+
+        Returns:
+            The best of each earlier stage, to be compared with the best of all.
+        """
 
 
 class SingleSearch:
@@ -80,17 +85,15 @@ class SingleSearch:
         self.tasks: Mapping[str, Task] = {}
         self._space, self._optimizer = space, optimizer
 
-    def conduct(self, conditions: Conditions) -> None:
-        """Run the search."""
-        stage = Stage("", self._space, self._optimizer, conditions.evaluator, conditions.portion)
-        Search(stage, conditions.run).advance(conditions.budget)
-
-    def final_stages(self, study: Study) -> list[str]:
+    @property
+    def final_stages(self) -> list[str]:
         """The only one."""
         return [""]
 
-    def stage_results(self, study: Study) -> list[Entrant]:
-        """There is no earlier stage."""
+    def conduct(self, conditions: Conditions) -> list[Entrant]:
+        """Run the search."""
+        stage = Stage("", self._space, self._optimizer, conditions.evaluator, conditions.portion)
+        Search(stage, conditions.run).advance(conditions.budget)
         return []
 
 
@@ -157,7 +160,12 @@ class Hybrid:
         """Tasks of stages that have one of their own."""
         return {name: stage.task for name, stage in self._parameter.items() if stage.task is not None}
 
-    def conduct(self, conditions: Conditions) -> None:
+    @property
+    def final_stages(self) -> list[str]:
+        """All that were searched on the run's task."""
+        return [name for name in self.spaces if name not in self.tasks]
+
+    def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the stages in parameter space, then the pairs."""
         results = {name: self._search_parameters(name, conditions) for name in self._parameter}
         searches = [self._pair_search(pair, results, conditions) for pair in self._pairs]
@@ -165,18 +173,7 @@ class Hybrid:
             search.advance_to(self._trial)
         for search in _hopeful(searches):
             search.advance(self._budget)
-
-    def final_stages(self, study: Study) -> list[str]:
-        """All that were searched on the run's task."""
-        return [name for name in self.spaces if name not in self.tasks]
-
-    def stage_results(self, study: Study) -> list[Entrant]:
-        """The best of each stage in parameter space."""
-        return [
-            Entrant("stage", f"{name}, parameter space alone", found[0].recipe)
-            for name in self._parameter
-            if (found := ranked_candidates(study, 1, [name]))
-        ]
+        return [Entrant("stage", f"{name}, parameter space alone", recipe) for name, recipe in results.items()]
 
     def _search_parameters(self, name: str, conditions: Conditions) -> Recipe:
         stage, space = self._parameter[name], self.spaces[name]
@@ -187,12 +184,13 @@ class Hybrid:
             # A task of its own has other problems, and so few stages of them that all are asked.
             return conditions.portion(generation) if stage.task is None else Portion("search", stage=name)
 
-        Search(Stage(name, space, optimizer, evaluator, portion), conditions.run).advance(stage.budget or conditions.budget)
-        found = ranked_candidates(conditions.run.study, 1, [name])
-        if not found:
+        search = Search(Stage(name, space, optimizer, evaluator, portion), conditions.run)
+        search.advance(stage.budget or conditions.budget)
+        found = conditions.choose([name]) if stage.task is None else search.leader
+        if found is None:
             raise ConfigError(f"no candidate of stage '{name}' could be built and scored; the reasons are in evo_merge.log")
-        log.info("stage %s found %s", name, ModelReference(recipe=found[0].recipe))
-        return found[0].recipe
+        log.info("stage %s found %s", name, ModelReference(recipe=found.recipe))
+        return found.recipe
 
     def _pair_search(self, pair: tuple[str, str], results: Mapping[str, Recipe], conditions: Conditions) -> Search:
         name, space = _pair_name(*pair), self._pair_space(*pair, results)
