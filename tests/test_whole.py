@@ -389,3 +389,17 @@ def test_users_add_their_own_yamls(command, tmp_path):
 
 def test_the_environment_is_offline():
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_without_a_step_the_first_generation_of_paths_is_model_a(command, tmp_path):
+    words = ["merge=dfs", "optimizer.sigma0=1e-12", "budget.generations=1", "optimizer.population_size=4", "hydra.run.dir=run"]
+    small = ["tracker=none", "task.limit.search=30", "task.limit.test=10", "models.data_flow=[ja,math_a]"]
+    assert command(*words, *small).code == 0
+
+    with opened(Study.read(tmp_path / "run")) as study:
+        sources = {entrant.name: study.evaluation(entrant.recipe, "search") for entrant in study.entrants()}
+        scores = [study.evaluation(c.recipe, "search").fitness[0] for c in study.candidates()]
+        paths = {tuple((step.model, step.layer) for step in c.recipe.path) for c in study.candidates()}
+    assert paths == {tuple(("ja", layer) for layer in range(4))}
+    assert sources["ja"].fitness[0] > 0
+    assert scores == [sources["ja"].fitness[0]] * 4
