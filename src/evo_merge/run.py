@@ -262,12 +262,20 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
 
 def _best(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[str]) -> tuple[Candidate, float] | None:
     """The best candidate of some stages by what the run chooses by, and its score there; ``None`` where there is none."""
-    # Where every generation was asked other problems, only the best of each can be compared at all.
-    ranked = leaders(study, stages) if parts.settings.evaluation.batch else ranked_candidates(study, N_FINALISTS, stages)
     if parts.settings.selection == "search":
+        ranked = ranked_candidates(study, 1, stages)
         return (ranked[0], float(ranked[0].evaluation.fitness[0])) if ranked else None
+    # Where every generation was asked other problems, only the best of each can be compared at all.
+    ranked = leaders(study, stages) if parts.settings.evaluation.batch else _finalists(parts, study, stages)
     scores = [float(evaluator.evaluate(candidate.recipe, Portion("validation")).fitness[0]) for candidate in ranked]
     return (ranked[scores.index(max(scores))], max(scores)) if ranked else None
+
+
+def _finalists(parts: Parts, study: Study, stages: Collection[str]) -> list[Candidate]:
+    """The best candidates, and the best of an early stage that has none among them: many later ones had more luck to draw."""
+    ranked = ranked_candidates(study, N_FINALISTS, stages)
+    missing = set(stages) & set(parts.program.early_stages) - {candidate.stage for candidate in ranked}
+    return ranked + [candidate for stage in sorted(missing) for candidate in ranked_candidates(study, 1, [stage])]
 
 
 def _choose(parts: Parts, study: Study, evaluator: Recorded, stage_results: Sequence[Entrant]) -> Recipe:

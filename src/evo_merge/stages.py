@@ -69,6 +69,10 @@ class Program(Protocol):
     def final_stages(self) -> list[str]:
         """The stages among whose candidates the best is chosen."""
 
+    @property
+    def early_stages(self) -> list[str]:
+        """The stages that others build on."""
+
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run all searches; everything found is in the study.
 
@@ -89,6 +93,11 @@ class SingleSearch:
     def final_stages(self) -> list[str]:
         """The only one."""
         return [""]
+
+    @property
+    def early_stages(self) -> list[str]:
+        """There is none."""
+        return []
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the search."""
@@ -164,6 +173,11 @@ class Hybrid:
     def final_stages(self) -> list[str]:
         """All that were searched on the run's task."""
         return [name for name in self.spaces if name not in self.tasks]
+
+    @property
+    def early_stages(self) -> list[str]:
+        """Those in parameter space."""
+        return list(self._parameter)
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the stages in parameter space, then the pairs."""
