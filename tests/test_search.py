@@ -11,7 +11,7 @@ from evo_merge.errors import ConfigError, Interrupted, StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
-from evo_merge.recipe import ModelReference, Source, recipe_hash
+from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash
 from evo_merge.search import Budget, Recorded, Run, Search, Stage, count_evaluated, leaders, ranked_candidates
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
@@ -30,7 +30,7 @@ def space_of(*sources):
 
 SPACE = space_of(*SOURCES)
 WHOLE = Portion("search")
-START = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={}, seconds=0.0)
+START = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={})
 N_PROBLEMS, BATCH = 12, 4
 
 
@@ -216,6 +216,9 @@ def test_a_search_that_only_repeats_itself_ends(tmp_path):
 
     assert len(evaluator.asked) == 1
     assert len(optimizer.told) == 101
+    optimizer = Scripted([[0.1, 0.2]])
+    run(tmp_path, optimizer, Budget(evaluations=2), evaluator, resumed=True)
+    assert len(optimizer.told) == 101
 
 
 def test_failed_candidates_get_the_worst_fitness_and_the_search_goes_on(tmp_path):
@@ -360,6 +363,43 @@ def test_a_smaller_budget_finishes_the_generation_that_was_begun(tmp_path):
     assert len(evaluator.asked) == 8
 
 
+def test_a_replay_runs_what_the_study_holds_and_nothing_new(tmp_path):
+    def replay(optimizer, evaluator, listener):
+        with opened(Study.resume(tmp_path)) as study:
+            search = Search(stage_of(study, optimizer, evaluator), Run(study, [listener], START))
+            search.replay()
+            return search.leader, memory(study)
+
+    Study.create(tmp_path).close()
+    assert replay(cmaes(), None, Listener()) == (None, [])
+    run(tmp_path, cmaes(), Budget(generations=2), resumed=True)
+    evaluator = Formula()
+    with pytest.raises(Interrupted):  # in the third generation
+        run(tmp_path, cmaes(), Budget(generations=5), evaluator, resumed=True, stop=lambda: len(evaluator.asked) == 1)
+
+    evaluator, listener = Formula(), Listener()
+    leader, found = replay(cmaes(), evaluator, listener)
+
+    assert len(found) == 12
+    assert len(evaluator.asked) == 3  # what was begun is finished
+    assert ([c.number for c in listener.candidates], [g.number for g in listener.generations]) == ([9, 10, 11], [2])
+    assert len(listener.starts) == 1
+    assert leader.number == max(found, key=lambda candidate: candidate[-1][0])[0]
+
+
+def test_the_trackers_are_told_the_time_spent_when_a_search_begins_and_when_it_goes_on(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("evo_merge.study.time.monotonic", lambda: now[0])
+    listener = Listener()
+    with opened(Study.create(tmp_path)) as study:
+        search = Search(stage_of(study, cmaes()), Run(study, [listener], partial(START, seconds=0.0)))
+        for generations in (1, 2):
+            now[0] += 10
+            search.advance_to(generations)
+
+    assert [start.seconds for start in listener.starts] == [10, 20]
+
+
 def test_another_seed_is_not_the_same_run(tmp_path):
     run(tmp_path, cmaes(), Budget(generations=1))
 
@@ -499,6 +539,20 @@ def test_the_leaders_are_the_best_of_each_generation_the_last_first_and_each_rec
         for candidate in found:
             assert candidate.evaluation.positions == batches()(candidate.generation).positions
             assert candidate.evaluation.fitness == study.evaluation(candidate.recipe, candidate_key(study, candidate)).fitness
+
+
+def test_only_the_recipes_of_those_that_are_returned_are_read(tmp_path, monkeypatch):
+    read = []
+    with opened(Study.create(tmp_path)) as study:
+        Search(stage_of(study, cmaes()), Run(study, [], START)).advance(Budget(generations=5))
+        monkeypatch.setattr("evo_merge.study.from_yaml", lambda text: read.append(text) or from_yaml(text))
+
+        Search(stage_of(study, cmaes()), Run(study, [], START))
+        assert (count_evaluated(study), len(read)) == (20, 0)
+        ranked_candidates(study, 3, [""])
+        assert len(read) == 3
+        leaders(study, [""])
+        assert len(read) == 3 + 5
 
 
 def candidate_key(study, candidate):

@@ -11,7 +11,7 @@ import pytest
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
-from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step, recipe_hash
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Example, Portion
 
@@ -67,6 +67,43 @@ def test_a_new_run_is_read_back_by_another(tmp_path):
         assert candidates[0].genome.dtype == np.float64
         assert candidates[0].recipe == recipe(0.1 + 0.2)
         assert candidates[2].recipe == path(0.5)
+
+
+def test_proposals_are_the_candidates_with_neither_genome_nor_recipe_nor_completion_read(tmp_path):
+    some = Portion("search", (1, 7))
+    with opened(Study.create(tmp_path)) as study:
+        assert (study.stages(), study.proposals()) == (frozenset(), [])
+        study.record_generation("ps", 0, SEARCH, [np.zeros(1)] * 3, [recipe(0.1), recipe(0.2), recipe(0.1)])
+        study.record_generation("a>b", 4, some, [np.ones(2)] * 2, [path(), recipe(0.1)])
+        study.record_evaluation(recipe(0.1), SEARCH, evaluation())
+        study.record_evaluation(path(), some, failed(("score", "correct"), 1, "logits are not finite"))
+        asked = []
+        study._db.set_trace_callback(asked.append)
+        proposals = study.proposals()
+        scores = [study.score(proposal) for proposal in proposals]
+        study._db.set_trace_callback(None)
+
+        candidates = study.candidates()
+        assert study.stages() == {"ps", "a>b"}
+        assert [study.candidate(number).recipe for number in range(5)] == [c.recipe for c in candidates]
+    assert [(p.number, p.stage, p.generation, p.portion, p.recipe) for p in proposals] == [
+        (c.number, c.stage, c.generation, c.portion, recipe_hash(c.recipe)) for c in candidates
+    ]
+    assert [p.is_evaluated for p in proposals] == [True, False, True, True, False]  # the last one not on its own portion
+    assert scores == [float(evaluation().fitness[0]), -np.inf, float(evaluation().fitness[0]), -np.inf, -np.inf]
+    assert not any(word in statement for statement in asked for word in ("yaml", "genome", "completion"))
+
+
+@pytest.mark.parametrize(("n_examples", "n_metrics", "n_objectives"), [(1, 1, 1), (250, 1, 1), (250, 3, 1), (1000, 3, 2)])
+def test_a_score_is_the_fitness_to_the_bit(tmp_path, n_examples, n_metrics, n_objectives):
+    scores = np.random.default_rng(0).random((n_examples, n_metrics))
+    answered = Evaluation(tuple("abc"[:n_metrics]), n_objectives, scores, ("x",) * n_examples)
+    with opened(Study.create(tmp_path)) as study:
+        study.record_generation("", 0, SEARCH, [np.zeros(1)], [recipe()])
+        study.record_evaluation(recipe(), SEARCH, answered)
+        (proposal,) = study.proposals()
+
+        assert study.score(proposal) == answered.fitness[0] == study.evaluation(recipe(), "search").fitness[0]
 
 
 def test_genomes_are_kept_as_little_endian_doubles(tmp_path):

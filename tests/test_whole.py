@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import evo_merge.models.tiny
 from evo_merge.recipe import load
 from evo_merge.study import Study, opened
 
@@ -403,3 +408,62 @@ def test_without_a_step_the_first_generation_of_paths_is_model_a(command, tmp_pa
     assert paths == {tuple(("ja", layer) for layer in range(4))}
     assert sources["ja"].fitness[0] > 0
     assert scores == [sources["ja"].fitness[0]] * 4
+
+
+def test_a_hybrid_goes_on_with_its_pairs_as_its_report_says_and_not_with_what_they_build_on(command, tmp_path, remembered):
+    small = ["tracker=none", "task.limit.search=12", "task.limit.test=10", "merge.pairs=[[ps,ja]]"]
+    words = ["merge=hybrid", "budget.evaluations=9", "merge.budget.evaluations=17", "hydra.run.dir=run", *small]
+    assert command(*words).code == 0
+    before = remembered(tmp_path / "run")
+    assert re.search(r"resume=run merge\.budget\.evaluations=\d+", (tmp_path / "run" / "report.html").read_text())
+
+    assert command("resume=run", "budget.evaluations=40").code == 0  # the stage in parameter space is closed
+    assert remembered(tmp_path / "run") == before
+    assert command("resume=run", "merge.budget.evaluations=30").code == 0
+    with opened(Study.read(tmp_path / "run")) as study:
+        stages = [c.stage for c in study.candidates()]
+    assert (stages.count("ps"), stages.count("ps>ja")) == (9, 34)
+
+
+def test_a_hybrids_model_is_what_its_recipe_builds_file_by_file(command, tmp_path):
+    small = ["tracker=none", "task.limit.search=12", "task.limit.test=10", "merge.pairs=[[math_a,ja]]", "selection=validation"]
+    words = ["merge=hybrid", "budget.evaluations=1", "merge.budget.evaluations=30", "task.limit.validation=12"]
+    assert command(*words, *small, "hydra.run.dir=run").code == 0
+    assert command("recipe=run/recipe.yaml", "out=built", verb="build").code == 0
+    made, again = ({p.name: p.read_bytes() for p in (tmp_path / d).iterdir()} for d in ("run/model", "built"))
+    assert made.pop("README.md")  # the card tells of the run
+    assert made == again
+
+
+def test_models_that_cannot_share_a_path_stop_a_hybrid_before_it_begins(command, tmp_path):
+    family = Path(evo_merge.models.tiny.__file__).parent / "tiny_ja_math"
+    for name in ("base", "ja", "math_a"):
+        shutil.copytree(family / name, tmp_path / name)
+    config = json.loads((tmp_path / "ja" / "config.json").read_text())
+    (tmp_path / "ja" / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
+    ended = command("merge=hybrid", "tracker=none", "models=custom", "models.base=base", "models.sources=[ja,math_a]")
+    assert ended.code == 2
+    assert "no path can run through the layers of these models" in ended.err
+    assert "rms_norm_eps: 0.0001 and 1e-06" in ended.err
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_a_model_that_does_not_know_all_tokens_of_model_a_is_not_scored_by_itself(command, tmp_path):
+    family = Path(evo_merge.models.tiny.__file__).parent / "tiny_ja_math"
+    for name in ("ja", "math_a"):
+        shutil.copytree(family / name, tmp_path / name)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "math_a")
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.pad_token = "<new>"
+    tokenizer.save_pretrained(tmp_path / "math_a")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "math_a")
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(tmp_path / "math_a")
+    words = ["merge=dfs", "models=custom", "models.sources=[math_a,ja]", "budget.evaluations=1", "tracker=none"]
+    ended = command(*words, "task.limit.search=10", "task.limit.test=10", "hydra.run.dir=run")
+    assert ended.code == 0
+    with opened(Study.read(tmp_path / "run")) as study:
+        assert [entrant.name for entrant in study.entrants() if entrant.role == "source"] == ["math_a"]
+    assert (
+        "'ja' by itself is not scored: it knows fewer tokens than 'math_a'" in (tmp_path / "run" / "evo_merge.log").read_text()
+    )

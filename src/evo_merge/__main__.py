@@ -31,6 +31,8 @@ def _prepare(argv: list[str]) -> None:
             raise ConfigError(
                 f"resume: '{folder}' holds no run (it has no study.sqlite); name a run folder such as outputs/<day>/<time>"
             )
+        # What is composed here is the default merge, which has no such options; what counts is the run's own config.
+        argv[1:] = [f"+{word}" if word.startswith("merge.budget.") else word for word in argv[1:]]
         argv += [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null"]
         return
     for key, pattern in (("hydra.run.dir", "study.sqlite"), ("hydra.sweep.dir", "*/study.sqlite")):

@@ -40,15 +40,17 @@ def _ask(arguments: list[str]) -> None:
 def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple[str, str]]:
     from hydra.utils import instantiate
 
-    from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
-    from evo_merge.models.pool import Pool
+    from evo_merge.evaluation.setup import few_threads, new_evaluator, new_pool, new_trainer
+    from evo_merge.models.assemble import Assembler
 
     task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
-    pool: Pool = instantiate(config.models, _convert_="all")
+    pool = new_pool(config)
     generator = instantiate(config.generator, _convert_="all")
     allowed = (*config.allow_code, *(name for e in asked for name in methods_of(e.recipe)))  # the run had allowed them
     with few_threads(pool):
-        evaluator = new_evaluator(pool, task, generator, new_trainer(config), ["test"], allowed, ())
+        trainer = new_trainer(config)
+        assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed))
+        evaluator = new_evaluator(assembler, task, generator, trainer, ["test"], ())
         return [(e.name, "".join(evaluator.evaluate(e.recipe, Portion("test")).completions)) for e in asked]
 
 

@@ -74,9 +74,9 @@ def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
 
 def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:
     """The pool of a run, and the recipes of everyone that it compared."""
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
+    from evo_merge.evaluation.setup import new_pool
     from evo_merge.study import Study, opened
 
     with opened(Study.read(Path(name).expanduser())) as study:
@@ -84,7 +84,7 @@ def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:
         recipes = {entrant.name: entrant.recipe for entrant in study.entrants()}
     if not recipes:
         raise ConfigError(f"run: '{name}' ended before it began; start it again")
-    return instantiate(run.models, _convert_="all"), recipes
+    return new_pool(run), recipes
 
 
 def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Recipe]) -> dict[str, list[dict[str, Any]]]:
@@ -92,6 +92,7 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     from hydra.utils import instantiate
 
     from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
+    from evo_merge.models.assemble import Assembler
     from evo_merge.recipe import methods_of
     from evo_merge.tasks.base import Portion
 
@@ -104,7 +105,9 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
     if config.run is not None:
         allowed += [name for recipe in recipes.values() for name in methods_of(recipe)]  # the run had allowed them
     with few_threads(pool):
-        evaluator = new_evaluator(pool, task, generator, new_trainer(config), [config.split], allowed, list(recipes.values()))
+        trainer = new_trainer(config)
+        assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed))
+        evaluator = new_evaluator(assembler, task, generator, trainer, [config.split], list(recipes.values()))
         for name, recipe in recipes.items():
             evaluation = evaluator.evaluate(recipe, Portion(config.split))
             if evaluation.failure is not None:

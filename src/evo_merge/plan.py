@@ -68,7 +68,8 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     longest = max((len(str(task.prompt(example))) for example in task.examples("search")), default=0)
     tokens = min(longest + task.decoding.max_new_tokens, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
     rows = min(batch_size, max(len(task.examples("search")), len(task.examples("test"))))
-    paths = [space.max_hops for space in spaces if isinstance(space, DataFlowSpace)]
+    # The longest of what is scored: a candidate, or all models stacked.
+    paths = [max(space.max_hops, len(space.stacked().path)) for space in spaces if isinstance(space, DataFlowSpace)]
     mixes = len(paths) < len(spaces)
     hops = max([*paths, *([getattr(pool.leader.config, "num_hidden_layers", 1)] if mixes else [])])
     longest_path = max([*(path_bytes(pool, n) for n in paths), *([candidate_bytes(pool)] if mixes else [])])
@@ -115,6 +116,7 @@ def describe_plan(
     pool: Pool,
     task: Task,
     budget: Budget,
+    most_candidates: int | None,
     batch_size: int,
     needs: Needs,
     folder: Path,
@@ -130,7 +132,8 @@ def describe_plan(
     n_models = len(pool.sources) + 5  # with the un-tuned merges and the best
     limits = [f"{value} {name}" for name, value in asdict(budget).items() if value is not None]
     candidates = f"until {' or '.join(limits)} (a generation is never cut)"
-    total = None if budget.evaluations is None else (budget.evaluations + n_models) * per_candidate + n_models * per_test
+    most = most_candidates
+    total = None if most is None else (most + n_models) * per_candidate + n_models * per_test
     disk = shutil.disk_usage(_existing(folder)).free
     licences = ", ".join(f"{model.name}: {model.licence or 'unknown'}" for model in pool.models)
     if len(spaces) > 1:
@@ -146,13 +149,13 @@ def describe_plan(
         *(_genes_line(name, space.genes) for name, space in list(spaces.items())[:_SHOWN]),
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
-        + ("" if budget.evaluations is None else f", {n_search * limit * budget.evaluations:,} for the search"),
+        + ("" if most is None else f", {n_search * limit * most:,} for {most:,} candidates"),
         f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), {built}, "
         f"caches of {batch_size} answers at a time up to "
         f"{_gigabytes(needs.caches)}; {_gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
         f"disk        {_gigabytes(needs.checkpoint)} for the merged model, {_gigabytes(disk)} free",
         f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
-        + ("" if total is None or len(spaces) > 1 else f"; at most {_clock(total)} for the run"),
+        + ("" if total is None else f"; at most {_clock(total)} for the run"),
     ]
     if len(spaces) > _SHOWN:
         lines.insert(3 + _SHOWN, f"            and {len(spaces) - _SHOWN} more pairs")

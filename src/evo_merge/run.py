@@ -27,8 +27,9 @@ from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, IncompatibleModelsError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.generator import Generator
-from evo_merge.evaluation.setup import few_threads, new_evaluator, new_trainer
+from evo_merge.evaluation.setup import few_threads, new_evaluator, new_pool, new_trainer
 from evo_merge.genome import Gene
+from evo_merge.models.assemble import Assembler
 from evo_merge.models.building import check_buildable
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
@@ -41,7 +42,6 @@ from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Budget, Recorded, Run, leaders, ranked_candidates
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
-from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.stages import Conditions, Hybrid, Program, SingleSearch, search_portion, starts
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import SPLITS, Portion, Split, Task
@@ -98,17 +98,16 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
             raise ConfigError(
                 f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
             )
-    pool: Pool = instantiate(config.models, headers_only=settings.plan, _convert_="all")
-    if get_class(config.merge._target_) is DataFlowSpace:
-        pool = pool.for_paths()
+    pool = new_pool(config, headers_only=settings.plan)
     ingredients = _ingredients(pool)
     program = _program(config, settings, ingredients)
     generator: Generator = instantiate(config.generator, _convert_="all")
     budget, trainer = Budget(**asdict(settings.budget)), new_trainer(config)
     parts = Parts(settings, budget, task, pool, ingredients, program, generator, trainer)
     warnings = {text for recipe in starts(program) for text in check_buildable(recipe, pool, parts.allowed_code)}
-    if isinstance(next(iter(program.spaces.values())), DataFlowSpace):
-        warnings |= set(refuse_unroutable(pool.models))
+    by_name = {model.name: model for model in pool.sources}
+    for route in program.routes:  # what a stage finds has the shape of the models that it mixes
+        warnings |= set(refuse_unroutable([by_name.get(name, pool.leader) for name in route]))
     for warning in sorted(warnings):
         log.warning("%s", warning)
     return parts
@@ -148,7 +147,8 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     """Print what a run would need; raises ``ConfigError`` where it does not fit this machine."""
     parts = compose_parts(config, settings)
     spaces, batch_size = parts.program.spaces, parts.generator.batch_size
-    text = describe_plan(spaces, parts.pool, parts.task, parts.budget, batch_size, parts.needs, folder, parts.portion(0))
+    most, portion = parts.program.most_candidates(parts.budget), parts.portion(0)
+    text = describe_plan(spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion)
     print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
 
@@ -182,12 +182,19 @@ def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
     _tell(trackers, "reading the models")
     splits, allowed = _needed_splits(parts.settings), parts.allowed_code
     first = [entrant.recipe for entrant in _entrants(parts) if entrant.role in ("source", "unoptimised")]
-    return new_evaluator(parts.pool, parts.task, parts.generator, parts.trainer, splits, allowed, first)
+    assembler = Assembler(parts.pool, parts.trainer.strategy.root_device, allowed)
+    return new_evaluator(assembler, parts.task, parts.generator, parts.trainer, splits, first)
 
 
 def _entrants(parts: Parts) -> list[Entrant]:
+    """Who is scored beside the search; without models that do not know all tokens of the first, which all are asked in."""
     space = next(iter(parts.program.spaces.values()))
-    return entrants(space, parts.ingredients, child_seed(parts.settings.seed, "merge"))
+    found = entrants(space, parts.ingredients, child_seed(parts.settings.seed, "merge"))
+    n_tokens = len(parts.pool.tokenizer)
+    mute = {model.name for model in parts.pool.sources if model.config.vocab_size < n_tokens}
+    for name in sorted(mute):
+        log.warning("'%s' by itself is not scored: it knows fewer tokens than '%s'", name, parts.pool.leader.name)
+    return [entrant for entrant in found if not (entrant.role == "source" and entrant.name in mute)]
 
 
 def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
@@ -201,12 +208,12 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
             objectives=parts.task.objectives,
             baselines=baselines,
-            seconds=study.seconds,
         )
 
         def evaluator_of(stage: str, task: Task) -> Recorded:
             study.record_examples(Portion("search", stage=stage).key, task.examples("search"))
-            inner = new_evaluator(parts.pool, task, parts.generator, parts.trainer, ["search"], parts.allowed_code, ())
+            assembler = cast(Assembler, scorer.assembler)  # one for all tasks, so that nothing is resident twice
+            inner = new_evaluator(assembler, task, parts.generator, parts.trainer, ["search"], ())
             return Recorded(inner, study, stop.is_set)
 
         run = Run(study, trackers, begin)
@@ -223,6 +230,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
         _tell(trackers, "scoring the test split")
         for entrant in study.entrants():
             evaluator.evaluate(entrant.recipe, Portion("test"))
+        scorer.release()
         _tell(trackers, "writing the model and the report")
         files = _write(parts, study, folder, best)
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -324,7 +332,8 @@ def _compare_written(parts: Parts, study: Study, best: DataFlowRecipe, model: Pa
     """Ask the written checkpoint some test problems: its scales are in its weights, and rounding them could show."""
     asked = Portion("test", tuple(range(min(_COMPARED, len(parts.task.examples("test"))))))
     written = Pool(base=None, sources=[{"name": "written", "model": str(model)}])
-    evaluator = new_evaluator(written, parts.task, parts.generator, parts.trainer, ["test"], (), ())
+    assembler = Assembler(written, parts.trainer.strategy.root_device)
+    evaluator = new_evaluator(assembler, parts.task, parts.generator, parts.trainer, ["test"], ())
     evaluation = evaluator.evaluate(single_model(written.leader.reference, written.out_dtype), asked)
     scored = study.evaluation(best, "test")
     if scored is None or scored.failure is not None or evaluation.failure is not None:

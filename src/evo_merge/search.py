@@ -12,7 +12,7 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
-from evo_merge.study import StoredCandidate, Study
+from evo_merge.study import Proposal, Study
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import Candidate, Generation, SearchStart, Tracker
 
@@ -137,11 +137,11 @@ class Search:
         self._number = 0  # of the next generation
         self._best_generation = 0
         self._n_evaluated = 0
-        stored = run.study.candidates()
-        self._recorded = {candidate.generation for candidate in stored if candidate.stage == stage.name}
+        self._n_idle = 0  # generations in a row without a new recipe
+        proposals = run.study.proposals()
+        self._recorded = {proposal.generation for proposal in proposals if proposal.stage == stage.name}
         # Candidates are evaluated in order, so the trackers heard of all before the first that was not.
-        unknown = (c.number for c in stored if not run.study.is_evaluated(c.recipe, c.portion))
-        self._n_told = next(unknown, len(stored))
+        self._n_told = next((proposal.number for proposal in proposals if not proposal.is_evaluated), len(proposals))
         self._known = {(digest, "search") for digest in _free(run.study)}  # they were asked the whole split
 
     def advance(self, budget: Budget) -> None:
@@ -152,14 +152,12 @@ class Search:
             StudyError: A resumed run does not propose what it proposed before.
         """
         self._begin(budget.evaluations)
-        n_idle = 0
-        # A generation that was begun before a resume is always finished, whatever the budget says now.
-        while self._number in self._recorded or not self._spent(budget):
-            if n_idle == _MAX_IDLE:
-                log.warning("the search ends: the last %d generations proposed nothing new", n_idle)
+        self._repeat()  # a generation that was begun before a resume is always finished, whatever the budget says now
+        while not self._spent(budget):
+            if self._n_idle >= _MAX_IDLE:
+                log.warning("the search ends: the last %d generations proposed nothing new", self._n_idle)
                 break
-            candidates = self._generation()
-            n_idle = n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
+            self._generation()
 
     def advance_to(self, generations: int) -> None:
         """Run generations until there are so many, and no further where a resumed run has more: others have their turn.
@@ -172,6 +170,20 @@ class Search:
         while self._number < generations:
             self._generation()
 
+    def replay(self) -> None:
+        """Run the generations that the study holds already, and no new one: a later stage builds on what they found.
+
+        Raises:
+            Interrupted: The user asked to stop.
+            StudyError: A resumed run does not propose what it proposed before.
+        """
+        self._begin(None)
+        self._repeat()
+
+    def _repeat(self) -> None:
+        while self._number in self._recorded:
+            self._generation()
+
     def _begin(self, evaluations: int | None) -> None:
         study, stage = self._run.study, self.stage
         begin = self._run.start(
@@ -179,12 +191,13 @@ class Search:
             genes=stage.space.genes,
             evaluations=evaluations,
             evaluated=count_evaluated(study, stage.name),
+            seconds=study.seconds,
             best=next(iter(ranked_candidates(study, 1, [stage.name])), None),
         )
         for tracker in self._run.trackers:
             tracker.start(begin)
 
-    def _generation(self) -> list[Candidate]:
+    def _generation(self) -> None:
         study, trackers, stage, number = self._run.study, self._run.trackers, self.stage, self._number
         logged, count = f"{_LOGGED}/{stage.name}", next(self._run.rounds)
         genomes, portion = stage.optimizer.ask(), stage.portion(number)
@@ -208,8 +221,8 @@ class Search:
             for tracker in trackers:
                 tracker.generation(Generation(number, count, candidates))
             study.set(logged, str(number + 1))
+        self._n_idle = self._n_idle + 1 if all(candidate.repeated for candidate in candidates) else 0
         self._number += 1
-        return candidates
 
     def _spent(self, budget: Budget) -> bool:
         return (
@@ -223,11 +236,7 @@ class Search:
 def count_evaluated(study: Study, stage: str = "") -> int:
     """Candidates of a stage evaluated so far, as the budget counts them."""
     free = _free(study)
-    evaluated = {
-        (recipe_hash(c.recipe), c.portion)
-        for c in study.candidates()
-        if c.stage == stage and study.is_evaluated(c.recipe, c.portion)
-    }
+    evaluated = {(p.recipe, p.portion) for p in study.proposals() if p.stage == stage and p.is_evaluated}
     return sum(portion != "search" or digest not in free for digest, portion in evaluated)
 
 
@@ -236,17 +245,12 @@ def ranked_candidates(study: Study, limit: int, stages: Collection[str]) -> list
 
     Among equals the earlier comes first.
     """
-    fitness: dict[str, float] = {}
-    first: dict[str, StoredCandidate] = {}
-    for stored in study.candidates():
-        key = recipe_hash(stored.recipe)
-        if key in first or stored.stage not in stages:
-            continue
-        evaluation = study.evaluation(stored.recipe, stored.portion)
-        if evaluation is not None and evaluation.failure is None:
-            fitness[key], first[key] = float(evaluation.fitness[0]), stored  # not kept: its completions may be many
-    best = sorted(first, key=lambda key: -fitness[key])[:limit]
-    return [_told(first[key], study) for key in best]
+    first: dict[str, tuple[float, int]] = {}
+    for proposal in study.proposals():
+        if proposal.recipe not in first and proposal.stage in stages and (score := study.score(proposal)) > -math.inf:
+            first[proposal.recipe] = (score, proposal.number)
+    best_first = sorted(first.values(), key=lambda pair: -pair[0])
+    return [_told(number, study) for _, number in best_first[:limit]]
 
 
 def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
@@ -254,21 +258,21 @@ def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
 
     Where each generation was asked other problems, scores of different generations say little about each other.
     """
-    best: dict[tuple[str, int], tuple[float, StoredCandidate]] = {}
-    for stored in study.candidates():
-        place = (stored.stage, stored.generation)
-        evaluation = study.evaluation(stored.recipe, stored.portion) if stored.stage in stages else None
-        score = -math.inf if evaluation is None else float(evaluation.fitness[0])
+    best: dict[tuple[str, int], tuple[float, Proposal]] = {}
+    for proposal in study.proposals():
+        place = (proposal.stage, proposal.generation)
+        score = study.score(proposal) if proposal.stage in stages else -math.inf
         if math.isfinite(score) and score > best.get(place, (-math.inf,))[0]:
-            best[place] = (score, stored)
-    last_first = sorted(best.values(), key=lambda pair: -pair[1].number)
-    found: dict[str, StoredCandidate] = {}
-    for _, stored in last_first:
-        found.setdefault(recipe_hash(stored.recipe), stored)
-    return [_told(stored, study) for stored in found.values()]
+            best[place] = (score, proposal)
+    last_first = sorted((proposal for _, proposal in best.values()), key=lambda proposal: -proposal.number)
+    found: dict[str, int] = {}
+    for proposal in last_first:
+        found.setdefault(proposal.recipe, proposal.number)
+    return [_told(number, study) for number in found.values()]
 
 
-def _told(stored: StoredCandidate, study: Study) -> Candidate:
+def _told(number: int, study: Study) -> Candidate:
+    stored = study.candidate(number)
     evaluation = study.evaluation(stored.recipe, stored.portion)
     assert evaluation is not None, "only evaluated candidates are told of"
     return Candidate(

@@ -8,7 +8,8 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from evo_merge.recipe import ModelReference, Recipe, Source
 from evo_merge.search import Budget, Recorded, Run, Search, Stage
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
+from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.study import Entrant
 from evo_merge.tasks.base import Portion, Task
 from evo_merge.trackers.base import Candidate
@@ -73,6 +75,13 @@ class Program(Protocol):
     def early_stages(self) -> list[str]:
         """The stages that others build on."""
 
+    @property
+    def routes(self) -> list[tuple[str, ...]]:
+        """Names of the models, sources or stages, whose layers run in one path; empty where there are no paths."""
+
+    def most_candidates(self, budget: Budget) -> int | None:
+        """How many candidates there are at most, a generation that is not cut aside; ``None`` where nothing counts them."""
+
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run all searches; everything found is in the study.
 
@@ -98,6 +107,15 @@ class SingleSearch:
     def early_stages(self) -> list[str]:
         """There is none."""
         return []
+
+    @property
+    def routes(self) -> list[tuple[str, ...]]:
+        """All models of the one space, where it is one of paths."""
+        return [tuple(self._space.singles())] if isinstance(self._space, DataFlowSpace) else []
+
+    def most_candidates(self, budget: Budget) -> int | None:
+        """As the budget says."""
+        return _most_candidates(budget, self._optimizer)
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the search."""
@@ -149,7 +167,10 @@ class Hybrid:
             raise ConfigError(f"merge.trial must be at least 1, got {trial}")
         self._ingredients, self._seed, self._new_optimizer = ingredients, seed, new_optimizer
         self._parameter = {name: _stage(name, options) for name, options in parameter.items()}
-        self._data_flow = data_flow
+        self._data_flow = {
+            "space": _part(data_flow.get("space"), "merge.data_flow.space", "merge"),
+            "optimizer": _part(data_flow.get("optimizer"), "merge.data_flow.optimizer", "optimizer"),
+        }
         self._trial = trial
         self._budget = _budget("merge.budget", budget)
         names = [source.name for source in ingredients.sources]
@@ -179,6 +200,20 @@ class Hybrid:
         """Those in parameter space."""
         return list(self._parameter)
 
+    @property
+    def routes(self) -> list[tuple[str, ...]]:
+        """The pairs."""
+        return [*self._pairs]
+
+    def most_candidates(self, budget: Budget) -> int | None:
+        """As the budgets say, if no pair is dropped."""
+        budgets = {name: stage.budget or budget for name, stage in self._parameter.items()}
+        counts = [
+            _most_candidates(budgets.get(name, self._budget), self._optimizer(name, space))
+            for name, space in self.spaces.items()
+        ]
+        return None if None in counts else sum(count or 0 for count in counts)
+
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the stages in parameter space, then the pairs."""
         results = {name: self._search_parameters(name, conditions) for name in self._parameter}
@@ -186,7 +221,7 @@ class Hybrid:
         for search in searches:
             search.advance_to(self._trial)
         for search in _hopeful(searches):
-            search.advance(self._budget)
+            search.advance(replace(self._budget, minutes=conditions.budget.minutes))  # which are those of the whole run
         return [Entrant("stage", f"{name}, parameter space alone", recipe) for name, recipe in results.items()]
 
     def _search_parameters(self, name: str, conditions: Conditions) -> Recipe:
@@ -199,7 +234,10 @@ class Hybrid:
             return conditions.portion(generation) if stage.task is None else Portion("search", stage=name)
 
         search = Search(Stage(name, space, optimizer, evaluator, portion), conditions.run)
-        search.advance(stage.budget or conditions.budget)
+        if conditions.run.study.stages() - set(self._parameter):
+            search.replay()  # paths run through its result, so that it has to stay what it was
+        else:
+            search.advance(replace(stage.budget or conditions.budget, minutes=conditions.budget.minutes))
         found = conditions.choose([name]) if stage.task is None else search.leader
         if found is None:
             raise ConfigError(f"no candidate of stage '{name}' could be built and scored; the reasons are in evo_merge.log")
@@ -267,23 +305,51 @@ def _hopeful(searches: Sequence[Search]) -> list[Search]:
     return kept
 
 
-def _stage(name: str, options: Mapping[str, Any]) -> ParameterStage:
+def _most_candidates(budget: Budget, optimizer: Optimizer) -> int | None:
+    counts = [] if budget.evaluations is None else [budget.evaluations]
+    if budget.generations is not None:
+        counts.append(budget.generations * len(optimizer.ask()))  # of an optimizer that goes no further: a plan's
+    return min(counts, default=None)
+
+
+def _stage(name: str, options: Any) -> ParameterStage:
+    where = f"merge.parameter.{name}"
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{where} must have options such as {where}.budget.evaluations=50, got {options!r}; leave it out")
     known = ("space", "optimizer", "task", "budget")
     if unknown := [key for key in options if key not in known]:
         raise ConfigError(f"merge.parameter.{name}: there is no option '{unknown[0]}'; there are {', '.join(known)}")
     if "space" not in options:
         raise ConfigError(f"merge.parameter.{name}.space is missing: +merge@merge.parameter.{name}.space=dare_ties")
-    budget = options.get("budget")
+    budget, task = options.get("budget"), options.get("task")
+    if task is not None and not hasattr(task, "examples"):
+        raise ConfigError(f"{where}.task must be a task: +task@{where}.task=question_answer; got {task!r}")
     return ParameterStage(
-        space=options["space"],
-        optimizer=options.get("optimizer"),
-        task=options.get("task"),
+        space=_part(options["space"], f"{where}.space", "merge"),
+        optimizer=None if options.get("optimizer") is None else _part(options["optimizer"], f"{where}.optimizer", "optimizer"),
+        task=task,
         budget=None if budget is None else _budget(f"merge.parameter.{name}.budget", budget),
     )
 
 
-def _budget(where: str, limits: Mapping[str, Any]) -> Budget:
-    known = ("evaluations", "generations", "minutes", "patience")
+def _part(value: Any, where: str, group: str) -> Any:
+    """A part that the config composes and the program finishes; raises ``ConfigError`` for anything else."""
+    if not isinstance(value, partial):
+        raise ConfigError(
+            f"{where} must be one of the choices of {group}=, with {where}._partial_=true: "
+            f"{group}@{where}=<choice> (with + before it where there is none yet); got {value!r}"
+        )
+    return value
+
+
+def _budget(where: str, limits: Any) -> Budget:
+    if not isinstance(limits, Mapping):
+        raise ConfigError(f"{where} must have limits such as {where}.evaluations=50, got {limits!r}")
+    known = ("evaluations", "generations", "patience")
+    if "minutes" in limits:
+        raise ConfigError(f"{where} takes no minutes; budget.minutes is for the whole run")
+    if odd := [key for key, value in limits.items() if value is not None and not _is_count(value)]:
+        raise ConfigError(f"{where}.{odd[0]} must be a whole number above 0 or null, got {limits[odd[0]]!r}")
     if unknown := [key for key in limits if key not in known]:
         raise ConfigError(f"{where}: there is no limit '{unknown[0]}'; there are {', '.join(known)}")
     try:
@@ -292,12 +358,16 @@ def _budget(where: str, limits: Mapping[str, Any]) -> Budget:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _checked_pairs(pairs: Sequence[Sequence[str]] | None, names: Sequence[str]) -> list[tuple[str, str]]:
     if pairs is None:
         return list(itertools.permutations(names, 2))
     checked = []
     for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2 or pair[0] == pair[1]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
             raise ConfigError(f"merge.pairs: a pair is two different names, [a, b], got {pair}")
         if unknown := [name for name in pair if name not in names]:
             raise ConfigError(f"merge.pairs: there is no model '{unknown[0]}'; there are {', '.join(names)}")

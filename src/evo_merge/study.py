@@ -7,12 +7,13 @@ doubles; it holds no pickled object.
 """
 
 import json
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,24 @@ class StoredCandidate:
     genome: Genome
     recipe: Recipe
     portion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate without its genome and recipe, which are slow to read where there are thousands.
+
+    Attributes:
+        number: Of the candidate, like the stage, generation and portion.
+        recipe: Its hash.
+        is_evaluated: Whether the recipe was evaluated on the portion.
+    """
+
+    number: int
+    stage: str
+    generation: int
+    portion: str
+    recipe: str
+    is_evaluated: bool
 
 
 class Study:
@@ -223,16 +242,18 @@ class Study:
         Raises:
             StudyError: A resumed run proposes other candidates than it did, so that it would not be the same run.
         """
-        known = self._candidates("WHERE stage = ? AND generation = ?", stage, generation)
+        query = "SELECT number, genome, recipe, portion FROM candidates WHERE stage = ? AND generation = ? ORDER BY number"
+        known = self._db.execute(query, (stage, generation)).fetchall()
         if known:
-            proposed = [(genome.tolist(), recipe, portion.key) for genome, recipe in zip(genomes, recipes, strict=True)]
-            if [(c.genome.tolist(), c.recipe, c.portion) for c in known] != proposed:
+            pairs = zip(genomes, recipes, strict=True)
+            proposed = [(genome.tolist(), recipe_hash(recipe), portion.key) for genome, recipe in pairs]
+            if [(_genome(blob).tolist(), digest, key) for _, blob, digest, key in known] != proposed:
                 of_stage = f" of stage '{stage}'" if stage else ""
                 raise StudyError(
                     f"generation {generation}{of_stage} is not what the run proposed before; the optimizer, its library, the "
                     "config or an earlier stage changed: restore it, or start a new run"
                 )
-            return [c.number for c in known]
+            return [number for number, *_ in known]
         first = int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
         with self._db:
             for number, (genome, recipe) in enumerate(zip(genomes, recipes, strict=True), start=first):
@@ -244,6 +265,24 @@ class Study:
     def candidates(self) -> list[StoredCandidate]:
         """Everything proposed so far, in order; the last generation may not be evaluated yet."""
         return self._candidates("")
+
+    def candidate(self, number: int) -> StoredCandidate:
+        """The one of that number."""
+        (found,) = self._candidates("WHERE number = ?", number)
+        return found
+
+    def proposals(self) -> list[Proposal]:
+        """``candidates``, without reading a genome or a recipe."""
+        query = (
+            "SELECT number, stage, generation, portion, c.recipe, e.id IS NOT NULL FROM candidates AS c "
+            "LEFT JOIN evaluations AS e USING (recipe, portion) ORDER BY number"
+        )
+        rows = self._db.execute(query)
+        return [Proposal(number, stage, n, portion, digest, bool(known)) for number, stage, n, portion, digest, known in rows]
+
+    def stages(self) -> frozenset[str]:
+        """Those that have candidates."""
+        return frozenset(stage for (stage,) in self._db.execute("SELECT DISTINCT stage FROM candidates"))
 
     # -- what they scored --------------------------------------------------------------------------------------------------
 
@@ -272,42 +311,55 @@ class Study:
 
     def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
         """What a recipe scored on the portion of that key, or ``None`` where it was not evaluated on it."""
-        row = self._db.execute(
-            "SELECT id, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens FROM evaluations "
-            "WHERE recipe = ? AND portion = ?",
-            (recipe_hash(recipe), portion),
-        ).fetchone()
-        if row is None:
+        found = self._scored(recipe_hash(recipe), portion)
+        if found is None:
             return None
-        number, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens = row
-        names = tuple(json.loads(metrics))
-        if failure is not None:
-            return failed(names, n_objectives, failure, merge_seconds)
-        query = "SELECT position, completion, scores FROM answers WHERE evaluation = ? ORDER BY position"
+        number, evaluation = found
+        if evaluation.failure is not None:
+            return evaluation
+        query = "SELECT position, completion FROM answers WHERE evaluation = ? ORDER BY position"
         answers = self._db.execute(query, (number,)).fetchall()
-        scores = np.asarray([json.loads(text) for _, _, text in answers], dtype=np.float64).reshape(len(answers), len(names))
-        return Evaluation(
-            names,
-            n_objectives,
-            scores,
-            completions=tuple(str(completion) for _, completion, _ in answers),
-            merge_seconds=merge_seconds,
-            evaluation_seconds=evaluation_seconds,
-            new_tokens=new_tokens,
-            positions=tuple(position for position, _, _ in answers) if ":" in portion else None,
+        return replace(
+            evaluation,
+            completions=tuple(str(completion) for _, completion in answers),
+            positions=tuple(position for position, _ in answers) if ":" in portion else None,
         )
+
+    def score(self, proposal: Proposal) -> float:
+        """First number of its evaluation's fitness, without reading a completion; minus infinity before there is one."""
+        found = self._scored(proposal.recipe, proposal.portion)
+        return -math.inf if found is None else float(found[1].fitness[0])
 
     def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
         query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"
         return self._db.execute(query, (recipe_hash(recipe), portion)).fetchone() is not None
 
+    def _scored(self, digest: str, portion: str) -> tuple[int, Evaluation] | None:
+        """The row of an evaluation, and what it holds but for completions and positions."""
+        row = self._db.execute(
+            "SELECT id, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens FROM evaluations "
+            "WHERE recipe = ? AND portion = ?",
+            (digest, portion),
+        ).fetchone()
+        if row is None:
+            return None
+        number, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens = row
+        names = tuple(json.loads(metrics))
+        if failure is not None:
+            return number, failed(names, n_objectives, failure, merge_seconds)
+        rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,)).fetchall()
+        values = json.loads(f"[{','.join(text for (text,) in rows)}]")  # at once: many thousand times, rows by the hundred
+        scores = np.asarray(values, dtype=np.float64).reshape(len(rows), len(names))
+        spent = {"merge_seconds": merge_seconds, "evaluation_seconds": evaluation_seconds, "new_tokens": new_tokens}
+        return number, Evaluation(names, n_objectives, scores, completions=(), **spent)
+
     def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
         query = "SELECT number, stage, generation, genome, yaml, portion FROM candidates JOIN recipes ON recipe = hash "
         rows = self._db.execute(f"{query}{condition} ORDER BY number", values).fetchall()
         recipes = {text: from_yaml(text) for text in {row[4] for row in rows}}  # parsing is slow, and many repeat
         return [
-            StoredCandidate(number, stage, generation, np.frombuffer(blob, _DOUBLE).astype(np.float64), recipes[text], portion)
+            StoredCandidate(number, stage, generation, _genome(blob), recipes[text], portion)
             for number, stage, generation, blob, text, portion in rows
         ]
 
@@ -327,6 +379,10 @@ def opened(study: Study) -> Iterator[Study]:
         yield study
     finally:
         study.close()
+
+
+def _genome(blob: bytes) -> Genome:
+    return np.frombuffer(blob, _DOUBLE).astype(np.float64)
 
 
 def _durable(connection: sqlite3.Connection) -> sqlite3.Connection:

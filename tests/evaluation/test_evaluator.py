@@ -128,13 +128,13 @@ def test_each_candidate_may_be_a_model_of_its_own(evaluator, model, monkeypatch)
     other = copy.deepcopy(model)
     alone = evaluator.evaluate(recipe(2), Portion("search"))
     models = iter([model, other, model])
-    draw = evaluator._assembler.assemble
+    draw = evaluator.assembler.assemble
 
     def assemble(wanted):
-        evaluator._assembler.model = next(models)
+        evaluator.assembler.model = next(models)
         return draw(wanted)
 
-    monkeypatch.setattr(evaluator._assembler, "assemble", assemble)
+    monkeypatch.setattr(evaluator.assembler, "assemble", assemble)
     first, second, third = (evaluator.evaluate(recipe(seed), Portion("search")) for seed in (1, 2, 2))
 
     assert first.completions != second.completions
@@ -142,7 +142,7 @@ def test_each_candidate_may_be_a_model_of_its_own(evaluator, model, monkeypatch)
 
 
 def test_other_errors_are_not_hidden(evaluator, model, monkeypatch):
-    monkeypatch.setattr(evaluator._assembler, "assemble", lambda recipe: 1 / 0)
+    monkeypatch.setattr(evaluator.assembler, "assemble", lambda recipe: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         evaluator.evaluate(recipe(1), Portion("search"))

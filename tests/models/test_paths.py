@@ -21,7 +21,7 @@ from transformers import (
     SmolLM3Config,
 )
 
-from evo_merge.errors import IncompatibleModelsError, RecipeError
+from evo_merge.errors import EvoMergeError, IncompatibleModelsError, RecipeError, UnusableCandidateError
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.layer_path import runs
@@ -263,17 +263,28 @@ def test_a_recipe_can_run_through_a_model_that_is_a_recipe(llamas: Path, tmp_pat
     assert torch.equal(logits(assembled(recipe)[0]), logits(assembled(stored)[0]))
 
 
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ([("a", 0, 1.0), ("b", 3, 1.0)], "hop 1 of the path names layer 3 of 'b', which has layers 0 to 2"),
-        ([("a", 0, 1e-20), ("b", 1, 1e-20)], "the scales up to hop 1 of the path multiply to 1e-40"),
-    ],
-)
-def test_paths_that_cannot_be_built_are_refused(llamas: Path, path: Any, said: str) -> None:
-    recipe = recipe_of(llamas, path, "residual")
-    with pytest.raises(RecipeError, match=said):
+def test_a_layer_that_is_not_there_is_refused(llamas: Path) -> None:
+    recipe = recipe_of(llamas, [("a", 0, 1.0), ("b", 3, 1.0)], "residual")
+    with pytest.raises(RecipeError, match="hop 1 of the path names layer 3 of 'b', which has layers 0 to 2"):
         assembled(recipe)
+
+
+@pytest.mark.parametrize(
+    ("scales", "dtype"),
+    [((1e-20, 1e-20), "float32"), ((1e-300, 1e-300), "float32"), ((1e200, 1e200), "float32"), ((0.01, 1e-3), "float16")],
+)
+def test_a_candidate_that_no_weight_can_hold_fails_before_it_is_scored(
+    llamas: Path, scales: tuple[float, float], dtype: str, tmp_path: Path
+) -> None:
+    path = [("a", 0, scales[0]), ("b", 1, scales[1]), ("a", 2, 1.0)]
+    recipe = recipe_of(llamas, path, "residual", out_dtype=dtype)
+    assembler = Assembler(Pool.of_recipe(recipe), CPU)
+    with pytest.raises(UnusableCandidateError, match=f"multiply too far: at hop [01] no weight in {dtype} can hold them"):
+        assembler.assemble(recipe)
+    with pytest.raises(EvoMergeError, match=r"weights are not finite|multiply to .*, which no weight can hold"):
+        write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
+    fine = recipe_of(llamas, PATH, "residual", out_dtype=dtype)
+    assert logits(assembler.assemble(fine)).isfinite().all()  # the next one is as good as ever
 
 
 def test_an_architecture_whose_fold_is_not_known_is_refused_by_name(tmp_path: Path) -> None:

@@ -24,9 +24,16 @@ class Assembler(Protocol):
     def assemble(self, recipe: Recipe) -> PreTrainedModel:
         """The recipe's model on the device, until the next call; raises ``UnusableCandidateError`` where there is none."""
 
+    def release(self) -> None:
+        """Let everything go that is resident."""
+
 
 class Evaluator:
-    """Scores recipes on the splits of one task, all with one model and one ``Trainer``."""
+    """Scores recipes on the splits of one task, all with one ``Trainer``.
+
+    Attributes:
+        assembler: Builds the candidates; evaluators of several tasks may share it.
+    """
 
     def __init__(
         self,
@@ -49,18 +56,24 @@ class Evaluator:
             splits: What this run will need. A prompt that does not fit shows now, not after the search.
             window: Tokens that the models can attend to; ``None`` where there is no limit.
         """
-        self._assembler = assembler
+        self.assembler = assembler
         self._task = task
         self._trainer = trainer
         self._splits = {name: render_split(task, name, tokenizer, window, generator.batch_size) for name in splits}
         self._module = AnsweringModule(tokenizer, generator, task.decoding)
 
+    def release(self) -> None:
+        """Let the models go that are in memory; the next evaluation reads them again."""
+        self._module.model = None
+        self.assembler.release()
+
     def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
         """Score a recipe; one that cannot be built or scored comes back as failed, with the reason."""
         task, rendered = self._task, self._splits[portion.split].only(portion.positions)
         started = time.perf_counter()
+        self._module.model = None  # so that a model of the other kind is gone before the next is there
         try:
-            self._module.model = self._assembler.assemble(recipe)
+            self._module.model = self.assembler.assemble(recipe)
         except UnusableCandidateError as error:
             return failed(task.metrics, len(task.objectives), str(error), time.perf_counter() - started)
         assembled = time.perf_counter()

@@ -17,13 +17,14 @@ class AnsweringModule(LightningModule):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, generator: Generator, decoding: Decoding) -> None:
         super().__init__()
-        self.model: PreTrainedModel
+        self.model: PreTrainedModel | None = None
         self.tokenizer = tokenizer
         self.generator = generator
         self.decoding = decoding
 
     def predict_step(self, batch: PromptBatch) -> Completions:
         """Answer one batch."""
+        assert self.model is not None, "the evaluator puts one here before it predicts"
         return self.generator.generate(self.model, self.tokenizer, batch, self.decoding)
 
     def cpu(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
@@ -18,22 +18,28 @@ from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import Recipe
+from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.tasks.base import Split, Task
 
 _SMALL = 5_000_000  # weights
 
 
+def new_pool(config: DictConfig, *, headers_only: bool = False) -> Pool:
+    """The models of a run's config: those that paths run through where ``merge`` is nothing but paths, else all."""
+    pool: Pool = instantiate(config.models, headers_only=headers_only, _convert_="all")
+    return pool.for_paths() if get_class(config.merge._target_) is DataFlowSpace else pool
+
+
 def new_evaluator(
-    pool: Pool,
+    assembler: Assembler,
     task: Task,
     generator: Generator,
     trainer: Any,
     splits: Sequence[Split],
-    allowed_code: Sequence[str],
     recipes: Sequence[Recipe],
 ) -> Evaluator:
-    """What scores recipes over a pool's models; the given ones have been assembled once, so that a broken model shows now."""
-    assembler = Assembler(pool, trainer.strategy.root_device, tuple(allowed_code))
+    """What scores recipes; the given ones have been assembled once, so that a broken model shows now."""
+    pool = assembler.pool
     for recipe in recipes:
         with suppress(UnusableCandidateError):
             assembler.assemble(recipe)

@@ -60,6 +60,10 @@ class Assembler:
         model.generation_config = self.pool.generation_config
         return model
 
+    def release(self) -> None:
+        """Let everything go that is resident."""
+        self._mixed = self._shared = None
+
     def _check(self, recipe: DataFlowRecipe) -> None:
         """Whether the layers are there, for every path; whether the models fit each other, which takes longer, once."""
         models = path_models(recipe, self.pool, self._allowed_code)

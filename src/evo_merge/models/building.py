@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
-from evo_merge.models.layer_path import check_path, path_config, pieces
+from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
@@ -55,6 +55,7 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
         return refuse_unmixable(pool.base, pool.sources)
     models = path_models(recipe, pool, allowed_code)
     check_path(recipe, {name: model.config for name, model in models.items()})
+    check_scales(recipe)
     return refuse_unroutable(list(models.values()))
 
 

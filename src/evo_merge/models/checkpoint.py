@@ -44,7 +44,9 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     partial.mkdir()
     try:
         _write_weights(recipe, model, partial)
-        _write_description(recipe, model.config, pool, partial)
+        # A path's tokenizer is its first model's, whatever else the pool holds.
+        describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
+        _write_description(recipe, model.config, describing, partial)
         if isinstance(recipe, DataFlowRecipe) and (config := passthrough_yaml(recipe)) is not None:
             (partial / "mergekit.yaml").write_text(config, encoding="utf-8")
         if folder.exists():

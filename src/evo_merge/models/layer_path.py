@@ -11,11 +11,13 @@ norm with the last hop. Where only what the MLP of the hop before added is multi
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 from typing import Any
+
+import torch
 
 from evo_merge.errors import RecipeError
 from evo_merge.recipe import DataFlowRecipe, Step
@@ -25,6 +27,7 @@ FOLDABLE = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 EMBEDDING, HEAD, FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 _ATTENTION_OUT, _MLP_OUT = "self_attn.o_proj.", "mlp.down_proj."
+_SMALLEST_FACTOR = 1e-30  # a weight that is multiplied by less is gone
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 
 
@@ -60,9 +63,28 @@ def check_path(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> None:
             raise RecipeError(
                 f"hop {number} of the path names layer {step.layer} of '{step.model}', which has layers 0 to {n_layers - 1}"
             )
-    for number, product in enumerate(running_products(recipe.path)):
-        if recipe.scale_target == "residual" and not 1e-30 < abs(product) < 1e30:
-            raise RecipeError(f"the scales up to hop {number} of the path multiply to {product:g}, which no weight can hold")
+
+
+def check_scales(recipe: DataFlowRecipe) -> None:
+    """Refuse scales that multiply so far along the path that no weight can hold them; raises ``RecipeError``."""
+    for hop, product in enumerate(running_products(recipe.path)):
+        if recipe.scale_target == "residual" and not _SMALLEST_FACTOR < abs(product) < 1 / _SMALLEST_FACTOR:
+            raise RecipeError(f"the scales up to hop {hop} of the path multiply to {product:g}, which no weight can hold")
+
+
+def too_far(recipe: DataFlowRecipe, largest: Callable[[str, int], tuple[float, float]]) -> str | None:
+    """Why the scales cannot be folded into weights of the recipe's ``out_dtype``; ``None`` where they can.
+
+    Args:
+        recipe: The path.
+        largest: For a model and a layer the largest size of a weight by which its attention and its MLP add to the stream.
+    """
+    limit = torch.finfo(getattr(torch, recipe.out_dtype)).max
+    for hop, (step, factors) in enumerate(zip(recipe.path, output_factors(recipe), strict=True)):
+        sizes = zip(factors, largest(step.model, step.layer), strict=False)
+        if not all(abs(factor) * size < limit and abs(factor) > _SMALLEST_FACTOR for factor, size in sizes):
+            return f"the scales of the path multiply too far: at hop {hop} no weight in {recipe.out_dtype} can hold them"
+    return None
 
 
 def path_config(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> Any:
@@ -92,7 +114,7 @@ def running_products(path: Sequence[Step]) -> list[float]:
 def output_factors(recipe: DataFlowRecipe) -> list[tuple[float, float, float]]:
     """For each hop the factors of what its attention adds to the stream, of what its MLP adds, and of its norms."""
     if recipe.scale_target == "residual":
-        return [(1 / c, 1 / c, math.copysign(1.0, c)) for c in running_products(recipe.path)]
+        return [(_inverse(c), _inverse(c), math.copysign(1.0, c)) for c in running_products(recipe.path)]
     following = [*(step.scale for step in recipe.path[1:]), 1.0]
     return [(1.0, scale, 1.0) for scale in following]
 
@@ -140,6 +162,11 @@ def runs(path: Sequence[Step]) -> Iterator[tuple[str, int, int]]:
         if not follows:
             yield path[start].model, path[start].layer, path[i - 1].layer
             start = i
+
+
+def _inverse(product: float) -> float:
+    """1 / c, also where so many scales multiply to 0 or to infinity that there is none."""
+    return math.inf if product == 0 else 1 / product
 
 
 def _factor(rest: str, attention: float, mlp: float, norm: float) -> float:

@@ -53,7 +53,7 @@ class TensorMerger:
     ) -> None:
         refuse_unmixable(pool.base, pool.sources)
         self.device = device
-        self._models = {model.reference: model for model in pool.models}
+        self._models = {model.reference: pool.open(model.name, model.reference, allowed_code) for model in pool.models}
         self._allowed_code = allowed_code
         self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}

@@ -188,6 +188,7 @@ class Pool:
         self._opened: dict[ModelFiles, Weights] = {}
         self._models: dict[tuple[ModelReference, tuple[str, ...]], Model] = {}
         self._headers_only = headers_only
+        self.base: Model | None = None
         self.sources: tuple[Model, ...] = ()
         try:
             named = [_named(entry, adapters) for entry in sources]
@@ -241,13 +242,13 @@ class Pool:
         return self._models[key]
 
     def _open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...]) -> Model:
-        for model in self.sources:
-            if model.reference == reference:
-                return model
         if reference.recipe is not None:
             from evo_merge.models.building import BuiltModel  # a recipe has models of its own, hence a pool
 
             return BuiltModel(name, reference, allowed_code)
+        for model in (*self.sources, *([] if self.base is None else [self.base])):
+            if model.reference == reference:
+                return model
         files = locate(reference, headers_only=self._headers_only)
         return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened))
 

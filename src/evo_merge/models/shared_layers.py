@@ -7,11 +7,13 @@ A view shares the parameters of its layer and has what differs between two passe
 import copy
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from evo_merge.models.layer_path import embedding_factor, path_config
+from evo_merge.errors import UnusableCandidateError
+from evo_merge.models.layer_path import embedding_factor, path_config, too_far
 from evo_merge.models.pool import Model
 from evo_merge.models.residency import free_bytes
 from evo_merge.models.skeleton import filled_model
@@ -31,6 +33,7 @@ class SharedLayers:
     def __init__(self, open_model: Callable[[str, ModelReference], Model], device: torch.device) -> None:
         self._open_model, self._device = open_model, device
         self._modules: dict[tuple[ModelReference, str], nn.Module] = {}
+        self._sizes: WeakKeyDictionary[nn.Module, tuple[float, float]] = WeakKeyDictionary()
 
     @property
     def weight_bytes(self) -> int:
@@ -43,10 +46,13 @@ class SharedLayers:
 
         Raises:
             ModelError: A model of the recipe cannot be read.
+            UnusableCandidateError: Its scales cannot be folded into weights, so that it could be run but never be written.
         """
         modules: dict[str, Any] = {}
         for source in recipe.models:
             modules[source.name] = self._module(source.name, source.reference, recipe)
+        if (reason := too_far(recipe, lambda name, layer: self._largest(modules[name].model.layers[layer]))) is not None:
+            raise UnusableCandidateError(reason)
         first = modules[recipe.models[0].name]
         config = path_config(recipe, {name: module.config for name, module in modules.items()})
         trunk, view = _shell(first.model), _shell(first)
@@ -73,6 +79,12 @@ class SharedLayers:
             self._make_room(model, recipe)
             self._modules[key] = filled_model(model, getattr(torch, recipe.out_dtype), self._device)
         return self._modules[key]
+
+    def _largest(self, layer: Any) -> tuple[float, float]:
+        if layer not in self._sizes:
+            attention, mlp = layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight
+            self._sizes[layer] = (float(attention.abs().max()), float(mlp.abs().max()))
+        return self._sizes[layer]
 
     def _make_room(self, model: Model, recipe: DataFlowRecipe) -> None:
         """Let models go that the recipe does not use, where the next one would not fit beside them."""
