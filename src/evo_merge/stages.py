@@ -9,7 +9,6 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -334,7 +333,7 @@ def _stage(name: str, options: Any) -> ParameterStage:
 
 def _part(value: Any, where: str, group: str) -> Any:
     """A part that the config composes and the program finishes; raises ``ConfigError`` for anything else."""
-    if not isinstance(value, partial):
+    if not callable(value):
         raise ConfigError(
             f"{where} must be one of the choices of {group}=, with {where}._partial_=true: "
             f"{group}@{where}=<choice> (with + before it where there is none yet); got {value!r}"
