@@ -347,10 +347,10 @@ def _budget(where: str, limits: Any) -> Budget:
     known = ("evaluations", "generations", "patience")
     if "minutes" in limits:
         raise ConfigError(f"{where} takes no minutes; budget.minutes is for the whole run")
-    if odd := [key for key, value in limits.items() if value is not None and not _is_count(value)]:
-        raise ConfigError(f"{where}.{odd[0]} must be a whole number above 0 or null, got {limits[odd[0]]!r}")
     if unknown := [key for key in limits if key not in known]:
         raise ConfigError(f"{where}: there is no limit '{unknown[0]}'; there are {', '.join(known)}")
+    if odd := [key for key, value in limits.items() if value is not None and not _is_count(value)]:
+        raise ConfigError(f"{where}.{odd[0]} must be a whole number above 0 or null, got {limits[odd[0]]!r}")
     try:
         return Budget(**limits)
     except ConfigError as error:
