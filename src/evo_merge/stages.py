@@ -164,6 +164,9 @@ class Hybrid:
             raise ConfigError("merge.parameter is empty; a hybrid needs at least one stage in parameter space")
         if trial < 1:
             raise ConfigError(f"merge.trial must be at least 1, got {trial}")
+        names = [source.name for source in ingredients.sources]
+        if taken := [name for name in parameter if name in names or ">" in name or "/" in name]:
+            raise ConfigError(f"merge.parameter: a stage cannot be called '{taken[0]}'; choose a name that no source has")
         self._ingredients, self._seed, self._new_optimizer = ingredients, seed, new_optimizer
         self._parameter = {name: _stage(name, options) for name, options in parameter.items()}
         self._data_flow = {
@@ -172,9 +175,6 @@ class Hybrid:
         }
         self._trial = trial
         self._budget = _budget("merge.budget", budget)
-        names = [source.name for source in ingredients.sources]
-        if taken := [name for name in self._parameter if name in names or ">" in name or "/" in name]:
-            raise ConfigError(f"merge.parameter: a stage cannot be called '{taken[0]}'; choose a name that no source has")
         self._pairs = _checked_pairs(pairs, [*self._parameter, *names])
         self.spaces: Mapping[str, MergeSpace] = {
             name: stage.space(ingredients, child_seed(seed, f"merge/{name}")) for name, stage in self._parameter.items()

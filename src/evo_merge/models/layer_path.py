@@ -17,8 +17,6 @@ from itertools import accumulate
 from operator import mul
 from typing import Any
 
-import torch
-
 from evo_merge.errors import RecipeError
 from evo_merge.recipe import DataFlowRecipe, Step
 
@@ -27,6 +25,7 @@ FOLDABLE = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 EMBEDDING, HEAD, FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 _ATTENTION_OUT, _MLP_OUT = "self_attn.o_proj.", "mlp.down_proj."
+_LARGEST = {"float32": 3.4028e38, "bfloat16": 3.3895e38, "float16": 65504.0}  # numbers of each dtype
 _SMALLEST_FACTOR = 1e-30  # a weight that is multiplied by less is gone
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 
@@ -79,7 +78,7 @@ def too_far(recipe: DataFlowRecipe, largest: Callable[[str, int], tuple[float, f
         recipe: The path.
         largest: For a model and a layer the largest size of a weight by which its attention and its MLP add to the stream.
     """
-    limit = torch.finfo(getattr(torch, recipe.out_dtype)).max
+    limit = _LARGEST[recipe.out_dtype]
     for hop, (step, factors) in enumerate(zip(recipe.path, output_factors(recipe), strict=True)):
         sizes = zip(factors, largest(step.model, step.layer), strict=False)
         if not all(abs(factor) * size < limit and abs(factor) > _SMALLEST_FACTOR for factor, size in sizes):
