@@ -89,7 +89,10 @@ class Listener:
     """A tracker that writes down what it hears."""
 
     def __init__(self):
-        self.starts, self.candidates, self.generations = [], [], []
+        self.starts, self.candidates, self.generations, self.said = [], [], [], []
+
+    def stage(self, text):
+        self.said.append(text)
 
     def start(self, start):
         self.starts.append(start)
@@ -223,6 +226,7 @@ def test_first_mixtures_then_a_trial_of_each_pair_then_those_that_are_left(tmp_p
 
         assert program.final_stages == ["ps", "ps>ja", "ja>math"]
         (entrant,) = results
+        assert listener.said == ["0 of 2 pairs dropped; left: ps>ja, ja>math"]
         assert (entrant.role, entrant.name) == ("stage", "ps, parameter space alone")
         assert entrant.recipe == best["ps"].recipe
         assert [count_evaluated(study, name) for name in program.spaces] == [

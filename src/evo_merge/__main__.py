@@ -73,7 +73,11 @@ def _run(config: DictConfig, folder: Path) -> None:
     else:
         if context.mode is RunMode.MULTIRUN and "group" in config.tracker and config.tracker.group is None:
             config.tracker.group = Path(context.sweep.dir).name  # so that the runs of a sweep are compared
-        names = {part: str(context.runtime.choices[part]) for part in ("merge", "optimizer", "task")}
+        choices = context.runtime.choices
+        names = {part: str(choices[part]) for part in ("merge", "optimizer", "task")}
+        # A hybrid's stages may have optimizers of their own.
+        others = [str(name) for part, name in choices.items() if part.startswith("optimizer@")]
+        names["optimizer"] = " and ".join(dict.fromkeys([names["optimizer"], *others]))
         run.start(config, settings, names, folder)
 
 

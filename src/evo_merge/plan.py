@@ -1,5 +1,6 @@
 """What a run will need, before it is started: genes, candidates, memory, disk, time; and the refusal where it cannot fit."""
 
+import itertools
 import math
 import shutil
 import time
@@ -141,12 +142,14 @@ def describe_plan(
     built = f"one candidate {_gigabytes(needs.candidate)} in {pool.out_dtype}"
     if not needs.candidate:
         built = f"shared by all candidates of up to {needs.hops} layers, in {pool.out_dtype}"
+    # All pairs of a hybrid search alike.
+    shown = dict(itertools.islice(spaces.items(), 1 + sum(not isinstance(s, DataFlowSpace) for s in spaces.values())))
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
         f"models      {', '.join(f'{model.name} ({model.reference})' for model in pool.models)}",
         f"licences    {licences}",
-        *(_genes_line(name, space.genes) for name, space in list(spaces.items())[:_SHOWN]),
+        *(_genes_line(name, space.genes) for name, space in shown.items()),
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
         + ("" if most is None else f", {n_search * limit * most:,} for {most:,} candidates"),
@@ -157,8 +160,8 @@ def describe_plan(
         f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
         + ("" if total is None else f"; at most {_clock(total)} for the run"),
     ]
-    if len(spaces) > _SHOWN:
-        lines.insert(3 + _SHOWN, f"            and {len(spaces) - _SHOWN} more pairs")
+    if len(spaces) > len(shown):
+        lines.insert(3 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")
     return "\n".join(lines)
 
 

@@ -79,7 +79,7 @@ class Program(Protocol):
         """Names of the models, sources or stages, whose layers run in one path; empty where there are no paths."""
 
     def most_candidates(self, budget: Budget) -> int | None:
-        """How many candidates there are at most, a generation that is not cut aside; ``None`` where nothing counts them."""
+        """How many candidates there are at most, the last generation whole; ``None`` where nothing counts them."""
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run all searches; everything found is in the study.
@@ -219,7 +219,11 @@ class Hybrid:
         searches = [self._pair_search(pair, results, conditions) for pair in self._pairs]
         for search in searches:
             search.advance_to(self._trial)
-        for search in _hopeful(searches):
+        hopeful = _hopeful(searches)
+        for tracker in conditions.run.trackers:
+            left = ", ".join(search.stage.name for search in hopeful)
+            tracker.stage(f"{len(searches) - len(hopeful)} of {len(searches)} pairs dropped; left: {left}")
+        for search in hopeful:
             search.advance(replace(self._budget, minutes=conditions.budget.minutes))  # which are those of the whole run
         return [Entrant("stage", f"{name}, parameter space alone", recipe) for name, recipe in results.items()]
 
@@ -305,9 +309,10 @@ def _hopeful(searches: Sequence[Search]) -> list[Search]:
 
 
 def _most_candidates(budget: Budget, optimizer: Optimizer) -> int | None:
-    counts = [] if budget.evaluations is None else [budget.evaluations]
+    size = len(optimizer.ask())  # of an optimizer that goes no further: a plan's
+    counts = [] if budget.evaluations is None else [size * math.ceil(budget.evaluations / size)]
     if budget.generations is not None:
-        counts.append(budget.generations * len(optimizer.ask()))  # of an optimizer that goes no further: a plan's
+        counts.append(budget.generations * size)
     return min(counts, default=None)
 
 

@@ -163,7 +163,7 @@ def test_a_path_is_shown_and_its_words_explained(make_path_run: MakePathRun) -> 
     assert re.search(r"Setting all its scales to 1 costs 60\.0 points \(it then scores 30\.0 %, p < 0\.001\)\.", said)
     assert "all layers stacked, un-optimised (0.0 %" in said
     assert (
-        "The search began at math_a, model A: 2 of the 5 candidates of generation 0 (40 %) have its own path, and on average "
+        "The search began at math_a, model A: 2 of the 5 candidates of generation 0 (40 %) have exactly that model's path, and on average "
         "they all score 30.0 %, where math_a itself scores 10.0 %."
     ) in said
     for word in ("Path, hop", "Scale", "Ablation"):
@@ -184,7 +184,7 @@ def test_a_hybrid_is_told_stage_by_stage(make_path_run: MakePathRun) -> None:
     assert "then 2 to 3 of ja" in said
     assert "ps is itself a merge, found by an earlier stage" in said
     assert "These are the genes of stage ps>ja" in said
-    assert "1 of the 3 candidates of generation 0 (33 %) has its own path" in said
+    assert "1 of the 3 candidates of generation 0 (33 %) has exactly that model's path" in said
     assert "where ps itself scores 50.0 %" in said
     assert "The chosen candidate is the best of 15 by its score" in said  # the 2 of stage en were asked other problems
     assert re.search(r"candidates proposed, generations over all stages ?17, 6", said)

@@ -122,7 +122,7 @@ def first_generation(results: RunResults) -> str:
     scored = [c.score for c in first if c.score is not None]
     said = (
         f"The search began at {source.name}, model A: {n_own} of the {counted(len(recipes), 'candidate')} of generation 0 "
-        f"({100 * n_own / len(recipes):.0f}{NBSP}%) {'has' if n_own == 1 else 'have'} its own path"
+        f"({100 * n_own / len(recipes):.0f}{NBSP}%) {'has' if n_own == 1 else 'have'} exactly that model's path"
     )
     if not scored:
         return f"{said}."

@@ -46,6 +46,9 @@ class DataFlowSpace:
         scale_target: str,
         max_hops: int | None,
     ) -> None:
+        for part, value in (("encoding", encoding), ("scales", scales)):
+            if isinstance(value, str):
+                raise ConfigError(f"merge.{part} is chosen with a slash: merge/{part}={value}")
         sources, counts = ingredients.sources, ingredients.n_layers
         if len(counts) != len(sources):
             raise ValueError(f"n_layers needs a number for each of the {len(sources)} sources, got {len(counts)}")
