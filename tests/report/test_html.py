@@ -163,7 +163,8 @@ def test_a_path_is_shown_and_its_words_explained(make_path_run: MakePathRun) -> 
     assert re.search(r"Setting all its scales to 1 costs 60\.0 points \(it then scores 30\.0 %, p < 0\.001\)\.", said)
     assert "all layers stacked, un-optimised (0.0 %" in said
     assert (
-        "The search began at math_a, model A: 2 of the 5 candidates of generation 0 (40 %) have exactly that model's path, and on average "
+        "The search began at math_a, model A: 2 of the 5 candidates of generation 0 "
+        "(40 %) have exactly that model's path, and on average "
         "they all score 30.0 %, where math_a itself scores 10.0 %."
     ) in said
     for word in ("Path, hop", "Scale", "Ablation"):
