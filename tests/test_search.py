@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from evo_merge.errors import ConfigError, Interrupted, StudyError
 from evo_merge.evaluation.base import Evaluation, failed
@@ -657,3 +658,24 @@ def test_an_earlier_stage_that_changed_is_refused(tmp_path):
             both(study, 8)  # goes on, and finds something better
 
         assert [c for c in memory(study) if c[1] == "second"] == before
+
+
+def test_proposals_are_made_with_one_thread_whatever_the_machine_has(tmp_path):
+    """With two, sums are made in another order, and a large covariance gives other candidates."""
+    seen = []
+
+    class Watched(CMAES):
+        def ask(self):
+            seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+            return super().ask()
+
+        def tell(self, genomes, evaluations):
+            seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+            super().tell(genomes, evaluations)
+
+    optimizer = Watched(SPACE.genes, 1, sigma0=1 / 6, population_size=4, startup_trial=False)
+    with opened(Study.create(tmp_path)) as study, threadpool_limits(limits=2, user_api="blas"):
+        run = Run(study, [], partial(SearchStart, run_folder=tmp_path, config={}, objectives=("accuracy",), baselines={}))
+        stage = Stage("", SPACE, optimizer, Recorded(Formula(), study, lambda: False), lambda number: WHOLE)
+        Search(stage, run).advance(Budget(generations=2))
+    assert seen == [{1}] * 4

@@ -4,8 +4,11 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from threadpoolctl import threadpool_limits
 
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.base import Evaluation
@@ -200,8 +203,10 @@ class Search:
     def _generation(self) -> None:
         study, trackers, stage, number = self._run.study, self._run.trackers, self.stage, self._number
         logged, count = f"{_LOGGED}/{stage.name}", next(self._run.rounds)
-        genomes, portion = stage.optimizer.ask(), stage.portion(number)
-        recipes = [stage.space.decode(genome) for genome in genomes]
+        portion = stage.portion(number)
+        with _one_thread():
+            genomes = stage.optimizer.ask()
+            recipes = [stage.space.decode(genome) for genome in genomes]
         numbers = study.record_generation(stage.name, number, portion, list(genomes), recipes)
         candidates = []
         for index, genome, recipe in zip(numbers, genomes, recipes, strict=True):
@@ -216,7 +221,8 @@ class Search:
                     tracker.candidate(candidate)
             if evaluation.fitness[0] > self._best:
                 self.leader, self._best, self._best_generation = candidate, float(evaluation.fitness[0]), number
-        stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
+        with _one_thread():
+            stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
         if number >= int(study.get(logged) or 0):
             for tracker in trackers:
                 tracker.generation(Generation(number, count, candidates))
@@ -231,6 +237,11 @@ class Search:
             or (budget.minutes is not None and self._run.study.seconds >= 60 * budget.minutes)
             or (budget.patience is not None and self._number - self._best_generation > budget.patience)
         )
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Linear algebra on one thread: several add up in another order, and a run would depend on how many there are."""
+    return threadpool_limits(limits=1, user_api="blas")  # type: ignore[no-any-return]
 
 
 def count_evaluated(study: Study, stage: str = "") -> int:
