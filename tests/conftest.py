@@ -8,6 +8,7 @@ os.environ["WANDB_MODE"] = "offline"
 
 import importlib
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,3 +108,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no folder {folder}")
     return folder
+
+
+@pytest.fixture
+def quick_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what survives a pulled plug is not looked at: waiting for the disk would take most of the time."""
+
+    def quick(connection: sqlite3.Connection) -> sqlite3.Connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    monkeypatch.setattr("evo_merge.study._durable", quick)

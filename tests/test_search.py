@@ -20,6 +20,9 @@ from evo_merge.stages import search_portion
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import SearchStart
+from study_memory import memory
+
+pytestmark = pytest.mark.usefixtures("quick_commits")
 
 SOURCES = tuple(Source(name, ModelReference(name)) for name in ("ja", "math"))
 
@@ -98,27 +101,6 @@ def run(folder, optimizer, budget, evaluator=None, *, resumed=False, trackers=()
     with opened(Study.resume(folder) if resumed else Study.create(folder)) as study:
         Search(stage_of(study, optimizer, evaluator, **options), Run(study, trackers, START)).advance(budget)
         return memory(study)
-
-
-def memory(study):
-    """Everything that the study holds of the candidates."""
-    found = []
-    for c in study.candidates():
-        evaluation = study.evaluation(c.recipe, c.portion)
-        scores = None if evaluation is None else (evaluation.scores.tolist(), evaluation.failure)
-        found.append((c.number, c.stage, c.generation, c.portion, c.genome.tolist(), recipe_hash(c.recipe), scores))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _quick_commits(monkeypatch):
-    """What survives a pulled plug is not looked at here, and waiting for the disk would take most of the time."""
-
-    def quick(connection):
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
-    monkeypatch.setattr("evo_merge.study._durable", quick)
 
 
 # -- budgets ---------------------------------------------------------------------------------------------------------------

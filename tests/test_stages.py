@@ -24,6 +24,9 @@ from evo_merge.stages import Conditions, Hybrid
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Example, Portion
 from evo_merge.trackers.base import SearchStart
+from study_memory import memory
+
+pytestmark = pytest.mark.usefixtures("quick_commits")
 
 SOURCES = tuple(Source(name, ModelReference(f"org/{name}")) for name in ("ja", "math"))
 INGREDIENTS = Ingredients(None, SOURCES, ["model.embed.weight"], "float32", n_layers=(6, 6))
@@ -118,27 +121,6 @@ def conduct(study, program, evaluator, trackers=(), own=None, budget=None, resul
     if results is not None:
         results += found
     return memory(study)
-
-
-def memory(study):
-    """Everything that the study holds of the candidates."""
-    found = []
-    for c in study.candidates():
-        evaluation = study.evaluation(c.recipe, c.portion)
-        scores = None if evaluation is None else (evaluation.scores.tolist(), evaluation.failure)
-        found.append((c.number, c.stage, c.generation, c.portion, c.genome.tolist(), recipe_hash(c.recipe), scores))
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _quick_commits(monkeypatch):
-    """What survives a pulled plug is not looked at here, and waiting for the disk would take most of the time."""
-
-    def quick(connection):
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
-    monkeypatch.setattr("evo_merge.study._durable", quick)
 
 
 # -- what is composed ------------------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
     by_name = {model.name: model for model in pool.sources}
     for route in program.routes:  # what a stage finds has the shape of the models that it mixes
         warnings |= set(refuse_unroutable([by_name.get(name, pool.leader) for name in route]))
+    warnings |= {f"'{name}' by itself is not scored: it knows fewer tokens than '{pool.leader.name}'" for name in _mute(pool)}
     for warning in sorted(warnings):
         log.warning("%s", warning)
     return parts
@@ -190,11 +191,13 @@ def _entrants(parts: Parts) -> list[Entrant]:
     """Who is scored beside the search; without models that do not know all tokens of the first, which all are asked in."""
     space = next(iter(parts.program.spaces.values()))
     found = entrants(space, parts.ingredients, child_seed(parts.settings.seed, "merge"))
-    n_tokens = len(parts.pool.tokenizer)
-    mute = {model.name for model in parts.pool.sources if model.config.vocab_size < n_tokens}
-    for name in sorted(mute):
-        log.warning("'%s' by itself is not scored: it knows fewer tokens than '%s'", name, parts.pool.leader.name)
+    mute = _mute(parts.pool)
     return [entrant for entrant in found if not (entrant.role == "source" and entrant.name in mute)]
+
+
+def _mute(pool: Pool) -> list[str]:
+    """Sources whose embeddings lack tokens of the first model's vocabulary, so that they cannot be asked by themselves."""
+    return [model.name for model in pool.sources if model.config.vocab_size < pool.leader.config.vocab_size]
 
 
 def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:

@@ -23,8 +23,12 @@ _COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
 
 
-class Model(Protocol):
-    """One model of a pool: its description is read when asked for, its weights tensor by tensor."""
+class Model(Weights, Protocol):
+    """One model of a pool: its description is read when asked for, its weights tensor by tensor.
+
+    Of its tensors, second copies of tied ones and tables that are computed anew are left out, and ``read`` raises
+    ``ModelError`` where one is not finite.
+    """
 
     @property
     def name(self) -> str:
@@ -37,20 +41,6 @@ class Model(Protocol):
     @property
     def config(self) -> Any:
         """The transformers config."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every tensor, by full name; without second copies of tied ones and tables that are computed anew."""
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        """Dtype in which ``read`` gives every tensor."""
-
-    def read(self, name: str) -> Tensor:
-        """One tensor on the CPU. It may be a view of a file: do not change it. Raises ``ModelError`` where not finite."""
-
-    def forget(self) -> None:
-        """Let go of what is held in memory only to be read from."""
 
     @property
     def tokenizer(self) -> Any | None:
