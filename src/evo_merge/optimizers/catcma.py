@@ -36,6 +36,7 @@ class CatCMA:
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
+    takes_several: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class CMAESMargin:
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary")
+    takes_several: ClassVar[bool] = False
 
     def __init__(
         self,
