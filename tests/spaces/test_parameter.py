@@ -35,9 +35,18 @@ def space(
     bounds: Mapping[str, Sequence[float]] | None = None,
     sources: tuple[Source, ...] = SOURCES,
     base: ModelReference | None = BASE,
+    *,
+    select_sources: bool = False,
 ) -> ParameterSpace:
     ingredients = Ingredients(base, sources, NAMES, "bfloat16")
-    return ParameterSpace(ingredients, 7, method=method or DareTies(), granularity=granularity, bounds=bounds or {})
+    return ParameterSpace(
+        ingredients,
+        7,
+        method=method or DareTies(),
+        granularity=granularity,
+        bounds=bounds or {},
+        select_sources=select_sources,
+    )
 
 
 # --- genes -----------------------------------------------------------------------------------------------------------
@@ -175,3 +184,53 @@ def test_a_missing_base_is_asked_for() -> None:
 def test_bounds_that_cannot_be_are_one_sentence(bounds: Mapping[str, Sequence[float]], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         space(bounds=bounds)
+
+
+# --- choosing sources ------------------------------------------------------------------------------------------------
+
+
+def test_every_source_has_a_gene_that_leaves_it_out() -> None:
+    box = space(granularity=2, select_sources=True)
+    plain = space(granularity=2)
+    assert box.genes[: len(plain.genes)] == plain.genes
+    assert [(gene.name, gene.kind, gene.start) for gene in box.genes[len(plain.genes) :]] == [
+        ("on/ja", "binary", 1.0),
+        ("on/math_a", "binary", 1.0),
+        ("on/math_b", "binary", 1.0),
+    ]
+
+
+def test_with_all_sources_on_the_recipe_is_the_plain_one() -> None:
+    box, plain = space(select_sources=True), space()
+    start = np.array([gene.start for gene in box.genes])
+    assert box.decode(start) == plain.decode(start[:6])
+
+
+def test_a_source_that_is_off_is_not_in_the_recipe() -> None:
+    box = space(granularity=2, select_sources=True)
+    numbers = np.arange(12) / 12
+    recipe = box.decode(np.concatenate([numbers, [1.0, 0.0, 1.0]]))
+    assert [source.name for source in recipe.sources] == ["ja", "math_b"]
+    assert [rule.values for rule in recipe.parameters] == [
+        {"weight": (numbers[0], numbers[2]), "density": (numbers[3], numbers[5])},
+        {"weight": (numbers[6], numbers[8]), "density": (numbers[9], numbers[11])},
+    ]
+
+
+def test_numbers_of_a_source_that_is_off_change_no_recipe() -> None:
+    box = space(select_sources=True)
+    genome = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0, 0.0, 1.0])
+    other = genome.copy()
+    other[[1, 4]] = 0.9
+    assert recipe_hash(box.decode(genome)) == recipe_hash(box.decode(other))
+
+
+def test_where_no_source_is_on_the_one_with_the_greatest_numbers_is() -> None:
+    genome = np.array([0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.0, 0.0, 0.0])
+    assert [source.name for source in space(select_sources=True).decode(genome).sources] == ["math_a"]
+
+
+@pytest.mark.parametrize(("method", "sources"), [(Slerp(), SOURCES[:2]), (DareTies(), SOURCES[:1])])
+def test_sources_that_cannot_be_left_out_are_one_sentence(method: MergeMethod, sources: tuple[Source, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"merge.select_sources leaves sources out, and merge=\w+ of \d has none to spare"):
+        space(method, sources=sources, select_sources=True)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
 from evo_merge.methods.base import MergeMethod, Parameter, name_of, options_of
@@ -22,6 +24,8 @@ class ParameterSpace:
         granularity: Which tensors share genes: ``model``, ``layer``, ``module``, or a number of layer groups.
         bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``, its centre the start; ``None``
             leaves it.
+        select_sources: Add a binary gene ``on/<source>`` for every source; one that is off is left out of the recipe. All are
+            on at the start.
 
     Raises:
         ConfigError: The sources do not fit the method, or the bounds do not fit its parameters.
@@ -35,6 +39,7 @@ class ParameterSpace:
         method: MergeMethod,
         granularity: str | int,
         bounds: Mapping[str, Sequence[float] | None],
+        select_sources: bool = False,
     ) -> None:
         name = name_of(method)
         n_sources = len(ingredients.sources)
@@ -46,7 +51,12 @@ class ParameterSpace:
             )
         if method.needs_base and ingredients.base is None:
             raise ConfigError(f"merge={name} needs the base that the sources were tuned from; name it with models.base=…")
+        if select_sources and (method.n_sources is not None or n_sources < 2):
+            raise ConfigError(
+                f"merge.select_sources leaves sources out, and merge={name} of {n_sources} has none to spare; set it to false"
+            )
         self._ingredients, self._seed, self._method, self._name = ingredients, seed, method, name
+        self._selects = select_sources
         self._groups = tensor_groups(granularity, ingredients.tensors)
         parameters = _boxed(method.parameters, bounds, name)
         self._parameters = parameters
@@ -56,23 +66,26 @@ class ParameterSpace:
             for parameter in parameters
             for source in ([s.name for s in ingredients.sources] if parameter.per_source else [""])
         )
+        if select_sources:
+            self.genes += tuple(Gene(f"on/{s.name}", 0.0, 1.0, 1.0, kind="binary") for s in ingredients.sources)
 
     def decode(self, genome: Genome) -> ParameterSpaceRecipe:
         """The recipe of a genome ``(dim,)``; raises ``ValueError`` for another shape."""
         if genome.shape != (len(self.genes),):
             raise ValueError(f"genome must have shape ({len(self.genes)},), got {genome.shape}")
+        sources = self._ingredients.sources
+        kept = self._kept(genome)
         numbers = iter(genome.tolist())
-        n_sources = len(self._ingredients.sources)
         rules = []
         for group in self._groups:
             values: dict[str, tuple[float, ...] | float] = {}
             for parameter in self._parameters:
-                drawn = tuple(next(numbers) for _ in range(n_sources if parameter.per_source else 1))
-                values[parameter.name] = drawn if parameter.per_source else drawn[0]
+                drawn = tuple(next(numbers) for _ in range(len(sources) if parameter.per_source else 1))
+                values[parameter.name] = tuple(drawn[i] for i in kept) if parameter.per_source else drawn[0]
             rules.append(ParameterRule(group.globs, values))
         return ParameterSpaceRecipe(
             base=self._ingredients.base if self._method.needs_base else None,
-            sources=self._ingredients.sources,
+            sources=tuple(sources[i] for i in kept),
             method=self._name,
             options=options_of(self._method),
             parameters=tuple(rules),
@@ -80,6 +93,17 @@ class ParameterSpace:
             dtype="float32",
             out_dtype=self._ingredients.out_dtype,
         )
+
+    def _kept(self, genome: Genome) -> list[int]:
+        """Places of the sources that are on; of none, the one with the greatest numbers, since a merge of nothing is none."""
+        n_sources = len(self._ingredients.sources)
+        if not self._selects:
+            return list(range(n_sources))
+        if on := np.flatnonzero(genome[-n_sources:] > 0.5).tolist():
+            return on
+        names = [gene.name.rpartition("/")[2] for gene in self.genes[:-n_sources]]
+        sums = [sum(genome[i] for i, name in enumerate(names) if name == source.name) for source in self._ingredients.sources]
+        return [int(np.argmax(sums))]
 
 
 def _gene_name(parameter: Parameter, group: TensorGroup, source: str) -> str:
