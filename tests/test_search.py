@@ -351,17 +351,17 @@ def test_a_replay_runs_what_the_study_holds_and_nothing_new(tmp_path):
         with opened(Study.resume(tmp_path)) as study:
             search = Search(stage_of(study, optimizer, evaluator), Run(study, [listener], START))
             search.replay()
-            return search.leader, memory(study)
+            return search.front.members, memory(study)
 
     Study.create(tmp_path).close()
-    assert replay(cmaes(), None, Listener()) == (None, [])
+    assert replay(cmaes(), None, Listener()) == ([], [])
     run(tmp_path, cmaes(), Budget(generations=2), resumed=True)
     evaluator = Formula()
     with pytest.raises(Interrupted):  # in the third generation
         run(tmp_path, cmaes(), Budget(generations=5), evaluator, resumed=True, stop=lambda: len(evaluator.asked) == 1)
 
     evaluator, listener = Formula(), Listener()
-    leader, found = replay(cmaes(), evaluator, listener)
+    (leader,), found = replay(cmaes(), evaluator, listener)
 
     assert len(found) == 12
     assert len(evaluator.asked) == 3  # what was begun is finished
@@ -582,7 +582,7 @@ def test_two_searches_take_turns_in_one_study(tmp_path):
     assert [number for number, *_ in found] == list(range(16))
     assert [start.stage for start in listener.starts] == ["a", "b", "a", "b"]
     assert [start.evaluated for start in listener.starts] == [0, 0, 4, 4]
-    assert [start.best and start.best.stage for start in listener.starts] == [None, None, "a", "b"]
+    assert [[member.stage for member in start.front] for start in listener.starts] == [[], [], ["a"], ["b"]]
     told = [(generation.number, generation.round) for generation in listener.generations]
     assert told == [(0, 0), (0, 1), (1, 2), (1, 3)]
     assert [(c.stage, c.generation, c.round) for c in listener.candidates[::4]] == [

@@ -218,7 +218,7 @@ def test_a_record_of_another_version_is_refused(tmp_path, enter):
         database.execute("UPDATE run SET value = '99' WHERE key = 'schema_version'")
     database.close()
 
-    with pytest.raises(StudyError, match="schema version 99, this evo-merge reads version 2"):
+    with pytest.raises(StudyError, match="schema version 99, this evo-merge reads version 3"):
         enter(tmp_path)
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from evo_merge.command_line import guarded, run_hydra
 from evo_merge.errors import ConfigError
 
-PARTS = ("merge", "optimizer", "models", "task", "generator", "trainer", "tracker")
+PARTS = ("merge", "optimizer", "models", "task", "generator", "scalarize", "trainer", "tracker")
 _MAY_CHANGE = ("budget.", "merge.budget.", "tracker", "trainer")  # with resume=
 
 

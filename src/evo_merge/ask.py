@@ -9,7 +9,7 @@ from evo_merge.command_line import guarded
 from evo_merge.errors import ConfigError
 from evo_merge.recipe import methods_of
 from evo_merge.study import Entrant, Study, opened
-from evo_merge.tasks.base import Example, Portion, Prompt, Split, Task
+from evo_merge.tasks.base import Decoding, Example, Portion, Prompt, Split, Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ class _OneQuestion:
 
     def __init__(self, task: Task, question: str) -> None:
         self._task, self._example = task, Example("question", question, "")
-        self.name, self.decoding, self.language = task.name, task.decoding, task.language
+        self.name, self.language = task.name, task.language
 
     def examples(self, split: Split) -> Sequence[Example]:
         """The one question, in any split."""
@@ -71,6 +71,10 @@ class _OneQuestion:
     def prompt(self, example: Example) -> Prompt:
         """As the task asks it."""
         return self._task.prompt(example)
+
+    def decoding_of(self, example: Example) -> Decoding:
+        """As the task asks."""
+        return self._task.decoding_of(example)
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
         """There is no right answer to compare with."""

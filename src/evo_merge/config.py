@@ -50,6 +50,8 @@ class RunSettings:
     allow_code: list[str] = field(default_factory=list)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    objectives: list[str] | None = None
+    constraints: dict[str, Any] = field(default_factory=dict)
 
 
 def run_settings(config: DictConfig) -> RunSettings:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
+from evo_merge.licences import combine, in_words
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import (
     cache_bytes,
@@ -66,8 +67,9 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     """Find out from headers, configs and the task's prompts what a run takes."""
     spaces = list(spaces)
     # A prompt has at most about as many tokens as characters.
-    longest = max((len(str(task.prompt(example))) for example in task.examples("search")), default=0)
-    tokens = min(longest + task.decoding.max_new_tokens, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
+    asked = task.examples("search")
+    longest = max((len(str(task.prompt(example))) + task.decoding_of(example).max_new_tokens for example in asked), default=0)
+    tokens = min(longest, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
     rows = min(batch_size, max(len(task.examples("search")), len(task.examples("test"))))
     # The longest of what is scored: a candidate, or all models stacked.
     paths = [max(space.max_hops, len(space.stacked().path)) for space in spaces if isinstance(space, DataFlowSpace)]
@@ -125,7 +127,8 @@ def describe_plan(
 ) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
     n_search = len(portion.positions or task.examples("search"))
-    n_test, limit = len(task.examples("test")), task.decoding.max_new_tokens
+    n_test = len(task.examples("test"))
+    limit = max(task.decoding_of(example).max_new_tokens for example in task.examples("search"))
     speed = _Speed.measured(needs.device, pool.out_dtype)
     merging = (needs.models + needs.candidate) / speed.bytes_a_second if needs.candidate else 0.0
     per_candidate = merging + _answer_seconds(n_search, limit, batch_size, needs, pool, speed)
@@ -136,7 +139,9 @@ def describe_plan(
     most = most_candidates
     total = None if most is None else (most + n_models) * per_candidate + n_models * per_test
     disk = shutil.disk_usage(_existing(folder)).free
-    licences = ", ".join(f"{model.name}: {model.licence or 'unknown'}" for model in pool.models)
+    stated = {model.name: model.licences for model in pool.models}
+    combined = combine(stated)
+    left_out = "".join(f"; left out: {name} {reason}" for name, reason in pool.left_out.items())
     if len(spaces) > 1:
         candidates = f"in parameter space {candidates}, then pairs as merge.trial and merge.budget say"
     built = f"one candidate {_gigabytes(needs.candidate)} in {pool.out_dtype}"
@@ -148,7 +153,8 @@ def describe_plan(
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
         f"models      {', '.join(f'{model.name} ({model.reference})' for model in pool.models)}",
-        f"licences    {licences}",
+        f"licences    {in_words(stated)}{left_out}",
+        f"            the merge: {combined.terms.value}. {combined.sentence}",
         *(_genes_line(name, space.genes) for name, space in shown.items()),
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
@@ -161,7 +167,7 @@ def describe_plan(
         + ("" if total is None else f"; at most {_clock(total)} for the run"),
     ]
     if len(spaces) > len(shown):
-        lines.insert(3 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")
+        lines.insert(4 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.optimizers.base import Optimizer
+from evo_merge.pareto import Front
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.study import Proposal, Study
@@ -39,7 +40,7 @@ class Budget:
         evaluations: Candidates proposed and evaluated; repeats of a known recipe are free.
         generations: Rounds of ask and tell.
         minutes: Time spent on the run, over all its sessions.
-        patience: Generations without a better candidate.
+        patience: Generations without a better candidate; of several objectives, without one that none dominates.
     """
 
     evaluations: int | None = None
@@ -130,13 +131,12 @@ class Search:
 
     Attributes:
         stage: What it searches.
-        leader: The best candidate so far; ``None`` before one could be scored.
+        front: The best candidates so far: one, or those that none dominates where there are several objectives.
     """
 
     def __init__(self, stage: Stage, run: Run) -> None:
         self.stage, self._run = stage, run
-        self.leader: Candidate | None = None
-        self._best = -math.inf
+        self.front: Front[Candidate] = Front()
         self._number = 0  # of the next generation
         self._best_generation = 0
         self._n_evaluated = 0
@@ -195,7 +195,7 @@ class Search:
             evaluations=evaluations,
             evaluated=count_evaluated(study, stage.name),
             seconds=study.seconds,
-            best=next(iter(ranked_candidates(study, 1, [stage.name])), None),
+            front=tuple(front_candidates(study, [stage.name])),
         )
         for tracker in self._run.trackers:
             tracker.start(begin)
@@ -219,8 +219,8 @@ class Search:
             if index >= self._n_told:
                 for tracker in trackers:
                     tracker.candidate(candidate)
-            if evaluation.fitness[0] > self._best:
-                self.leader, self._best, self._best_generation = candidate, float(evaluation.fitness[0]), number
+            if self.front.add(candidate, evaluation.fitness, evaluation.violation):
+                self._best_generation = number
         with _one_thread():
             stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
         if number >= int(study.get(logged) or 0):
@@ -254,28 +254,40 @@ def count_evaluated(study: Study, stage: str = "") -> int:
 def ranked_candidates(study: Study, limit: int, stages: Collection[str]) -> list[Candidate]:
     """The best evaluated candidates of some stages by search score, without failed and repeated ones.
 
-    Among equals the earlier comes first.
+    Among equals the earlier comes first, and who misses a constraint comes behind all who miss none. Of several objectives the
+    first counts; ``front_candidates`` has those that none dominates.
     """
-    first: dict[str, tuple[float, int]] = {}
+    first: dict[str, tuple[float, float, int]] = {}
     for proposal in study.proposals():
-        if proposal.recipe not in first and proposal.stage in stages and (score := study.score(proposal)) > -math.inf:
-            first[proposal.recipe] = (score, proposal.number)
-    best_first = sorted(first.values(), key=lambda pair: -pair[0])
-    return [_told(number, study) for _, number in best_first[:limit]]
+        if proposal.recipe in first or proposal.stage not in stages or (outcome := study.outcome(proposal)) is None:
+            continue
+        fitness, violation = outcome
+        if math.isfinite(fitness[0]):
+            first[proposal.recipe] = (violation, -float(fitness[0]), proposal.number)
+    best_first = sorted(first.values(), key=lambda entry: entry[:2])
+    return [_told(number, study) for *_, number in best_first[:limit]]
+
+
+def front_candidates(study: Study, stages: Collection[str]) -> list[Candidate]:
+    """The candidates of some stages that no other dominates, in the order of the search; one where there is one objective."""
+    found: Front[int] = Front()
+    for proposal in study.proposals():
+        if proposal.stage in stages and (outcome := study.outcome(proposal)) is not None:
+            found.add(proposal.number, *outcome)
+    return [_told(number, study) for number in found.members]
 
 
 def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
-    """The best candidate of every generation of some stages, each recipe once, the last generation's first.
+    """The best candidates of every generation of some stages, each recipe once, the last generation's first.
 
     Where each generation was asked other problems, scores of different generations say little about each other.
     """
-    best: dict[tuple[str, int], tuple[float, Proposal]] = {}
+    best: dict[tuple[str, int], Front[Proposal]] = {}
     for proposal in study.proposals():
         place = (proposal.stage, proposal.generation)
-        score = study.score(proposal) if proposal.stage in stages else -math.inf
-        if math.isfinite(score) and score > best.get(place, (-math.inf,))[0]:
-            best[place] = (score, proposal)
-    last_first = sorted((proposal for _, proposal in best.values()), key=lambda proposal: -proposal.number)
+        if proposal.stage in stages and (outcome := study.outcome(proposal)) is not None:
+            best.setdefault(place, Front()).add(proposal, *outcome)
+    last_first = sorted((each for found in best.values() for each in found.members), key=lambda proposal: -proposal.number)
     found: dict[str, int] = {}
     for proposal in last_first:
         found.setdefault(proposal.recipe, proposal.number)
@@ -300,4 +312,8 @@ def _told(number: int, study: Study) -> Candidate:
 
 def _free(study: Study) -> set[str]:
     """Recipes that cost no budget when a candidate has them: the sources' and the un-tuned merges'."""
-    return {recipe_hash(entrant.recipe) for entrant in study.entrants() if entrant.role not in ("best", "ablation", "stage")}
+    return {
+        recipe_hash(entrant.recipe)
+        for entrant in study.entrants()
+        if entrant.role not in ("best", "front", "ablation", "stage")
+    }

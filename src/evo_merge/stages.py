@@ -75,6 +75,10 @@ class Program(Protocol):
         """The stages that others build on."""
 
     @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Those of the stages, as they begin."""
+
+    @property
     def routes(self) -> list[tuple[str, ...]]:
         """Names of the models, sources or stages, whose layers run in one path; empty where there are no paths."""
 
@@ -106,6 +110,11 @@ class SingleSearch:
     def early_stages(self) -> list[str]:
         """There is none."""
         return []
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """The only one."""
+        return {"": self._optimizer}
 
     @property
     def routes(self) -> list[tuple[str, ...]]:
@@ -181,8 +190,8 @@ class Hybrid:
         }
         # What a pair's space is made of depends on no result but its name.
         self.spaces |= {_pair_name(*pair): self._pair_space(*pair, {}) for pair in self._pairs}
-        for name, space in self.spaces.items():
-            self._optimizer(name, space)  # what it refuses is refused now, not after the first stage
+        # Whatever an optimizer refuses is refused now, not after the first stage.
+        self.optimizers: Mapping[str, Optimizer] = {name: self._optimizer(name, space) for name, space in self.spaces.items()}
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -241,7 +250,7 @@ class Hybrid:
             search.replay()  # paths run through its result, so that it has to stay what it was
         else:
             search.advance(replace(stage.budget or conditions.budget, minutes=conditions.budget.minutes))
-        found = conditions.choose([name]) if stage.task is None else search.leader
+        found = conditions.choose([name]) if stage.task is None else next(iter(search.front.members), None)
         if found is None:
             raise ConfigError(f"no candidate of stage '{name}' could be built and scored; the reasons are in evo_merge.log")
         log.info("stage %s found %s", name, ModelReference(recipe=found.recipe))
@@ -290,22 +299,28 @@ def starts(program: Program) -> Iterator[Recipe]:
 
 
 def _hopeful(searches: Sequence[Search]) -> list[Search]:
-    """Those whose best is not clearly below the best of all."""
-    scores = {}
-    for search in searches:
-        # Not the study's: of a resumed run that has what came after the trial too.
-        column = np.asarray([-math.inf]) if search.leader is None else search.leader.evaluation.scores[:, 0]
+    """Those whose best is not clearly below the best of all, in one objective at least."""
+    # Not the study's candidates: of a resumed run that has what came after the trial too.
+    fronts = {search.stage.name: search.front.members for search in searches}
+    objectives = next((members[0].evaluation.n_objectives for members in fronts.values() if members), 1)
+    hopeful: set[str] = set()
+    for objective in range(objectives):
+        scores = {name: _best_score(members, objective) for name, members in fronts.items()}
+        best, best_error = max(scores.values())
+        hopeful |= {name for name, (score, error) in scores.items() if score + _CLEAR * math.hypot(error, best_error) >= best}
+    for name in fronts.keys() - hopeful:
+        log.info("pair %s is dropped: it is clearly behind the leading pair", name)
+    return [search for search in searches if search.stage.name in hopeful]
+
+
+def _best_score(members: Sequence[Candidate], objective: int) -> tuple[float, float]:
+    """Greatest mean of an objective, and its standard error."""
+    found = [(-math.inf, 0.0)]
+    for member in members:
+        column = member.evaluation.column(member.evaluation.metrics[objective])
         error = float(column.std(ddof=1) / math.sqrt(len(column))) if len(column) > 1 else 0.0
-        scores[search.stage.name] = (float(column.mean()), error)
-    best, best_error = max(scores.values())
-    kept = []
-    for search in searches:
-        score, error = scores[search.stage.name]
-        if score + _CLEAR * math.hypot(error, best_error) >= best:
-            kept.append(search)
-        else:
-            log.info("pair %s is dropped: %.3f, and the leading pair has %.3f", search.stage.name, score, best)
-    return kept
+        found.append((float(column.mean()), error))
+    return max(found)
 
 
 def _most_candidates(budget: Budget, optimizer: Optimizer) -> int | None:

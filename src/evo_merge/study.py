@@ -15,9 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
@@ -25,7 +27,7 @@ from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
 from evo_merge.tasks.base import Example, Portion
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "study.sqlite"
 _DOUBLE = "<f8"
 _SCHEMA = """
@@ -38,8 +40,8 @@ CREATE TABLE entrants (position INTEGER PRIMARY KEY, role TEXT NOT NULL, name TE
 CREATE TABLE candidates (number INTEGER PRIMARY KEY, stage TEXT NOT NULL, generation INTEGER NOT NULL, portion TEXT NOT NULL,
     genome BLOB NOT NULL, recipe TEXT NOT NULL REFERENCES recipes (hash));
 CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCES recipes (hash), portion TEXT NOT NULL,
-    metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, failure TEXT, merge_seconds REAL NOT NULL,
-    evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, portion));
+    metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, fitness TEXT, scalar REAL, violation REAL NOT NULL, failure TEXT,
+    merge_seconds REAL NOT NULL, evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, portion));
 CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
     scores TEXT NOT NULL, PRIMARY KEY (evaluation, position));
 """
@@ -51,8 +53,8 @@ class Entrant:
 
     Attributes:
         role: ``source``, ``unoptimised`` (every gene at its start), ``baseline`` (an un-tuned merge by another method),
-            ``stage`` (the best of an earlier stage), ``best`` (what the search chose) or ``ablation`` (the best without
-            something that was evolved).
+            ``stage`` (the best of an earlier stage), ``best`` (what the search chose), ``front`` (another member of the Pareto
+            front) or ``ablation`` (the best without something that was evolved).
     """
 
     role: str
@@ -290,13 +292,16 @@ class Study:
         """Keep an evaluation with every score and completion, all or nothing."""
         with self._db:
             cursor = self._db.execute(
-                "INSERT INTO evaluations (recipe, portion, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, "
-                "new_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO evaluations (recipe, portion, metrics, n_objectives, fitness, scalar, violation, failure, "
+                "merge_seconds, evaluation_seconds, new_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._keep_recipe(recipe),
                     portion.key,
                     json.dumps(evaluation.metrics),
                     evaluation.n_objectives,
+                    None if evaluation.failure is not None else _numbers(evaluation.fitness.tolist()),
+                    evaluation.scalar,
+                    evaluation.violation,
                     evaluation.failure,
                     evaluation.merge_seconds,
                     evaluation.evaluation_seconds,
@@ -305,7 +310,7 @@ class Study:
             )
             positions = range(len(evaluation.completions)) if evaluation.positions is None else evaluation.positions
             answers = zip(positions, evaluation.completions, evaluation.scores.tolist(), strict=True)
-            rows = [(cursor.lastrowid, i, text, json.dumps(scores)) for i, text, scores in answers]
+            rows = [(cursor.lastrowid, i, text, _numbers(scores)) for i, text, scores in answers]
             self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
             self._keep_time()
 
@@ -325,10 +330,16 @@ class Study:
             positions=tuple(position for position, _ in answers) if ":" in portion else None,
         )
 
+    def outcome(self, proposal: Proposal) -> tuple[NDArray[np.float64], float] | None:
+        """Its fitness ``(n,)`` and violation, without reading an answer; ``None`` where it has none or failed."""
+        query = "SELECT fitness, violation FROM evaluations WHERE recipe = ? AND portion = ? AND failure IS NULL"
+        row = self._db.execute(query, (proposal.recipe, proposal.portion)).fetchone()
+        return None if row is None else (_array(json.loads(row[0])), float(row[1]))
+
     def score(self, proposal: Proposal) -> float:
-        """First number of its evaluation's fitness, without reading a completion; minus infinity before there is one."""
-        found = self._scored(proposal.recipe, proposal.portion)
-        return -math.inf if found is None else float(found[1].fitness[0])
+        """First number of its fitness; minus infinity where it has none."""
+        found = self.outcome(proposal)
+        return -math.inf if found is None else float(found[0][0])
 
     def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
@@ -338,21 +349,22 @@ class Study:
     def _scored(self, digest: str, portion: str) -> tuple[int, Evaluation] | None:
         """The row of an evaluation, and what it holds but for completions and positions."""
         row = self._db.execute(
-            "SELECT id, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens FROM evaluations "
-            "WHERE recipe = ? AND portion = ?",
+            "SELECT id, metrics, n_objectives, scalar, violation, failure, merge_seconds, evaluation_seconds, new_tokens "
+            "FROM evaluations WHERE recipe = ? AND portion = ?",
             (digest, portion),
         ).fetchone()
         if row is None:
             return None
-        number, metrics, n_objectives, failure, merge_seconds, evaluation_seconds, new_tokens = row
+        number, metrics, n_objectives, scalar, violation, failure, merge_seconds, evaluation_seconds, new_tokens = row
         names = tuple(json.loads(metrics))
         if failure is not None:
-            return number, failed(names, n_objectives, failure, merge_seconds)
+            return number, replace(failed(names, n_objectives, failure, merge_seconds), scalar=scalar)
         rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,)).fetchall()
         values = json.loads(f"[{','.join(text for (text,) in rows)}]")  # at once: many thousand times, rows by the hundred
-        scores = np.asarray(values, dtype=np.float64).reshape(len(rows), len(names))
+        scores = _array(values).reshape(len(rows), len(names))
         spent = {"merge_seconds": merge_seconds, "evaluation_seconds": evaluation_seconds, "new_tokens": new_tokens}
-        return number, Evaluation(names, n_objectives, scores, completions=(), **spent)
+        judged = {"scalar": scalar, "violation": violation}
+        return number, Evaluation(names, n_objectives, scores, completions=(), **spent, **judged)
 
     def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
         query = "SELECT number, stage, generation, genome, yaml, portion FROM candidates JOIN recipes ON recipe = hash "
@@ -379,6 +391,15 @@ def opened(study: Study) -> Iterator[Study]:
         yield study
     finally:
         study.close()
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """As JSON, which has no nan."""
+    return json.dumps([None if math.isnan(value) else value for value in values])
+
+
+def _array(values: Sequence[Any]) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)  # which makes nan of None
 
 
 def _genome(blob: bytes) -> Genome:

@@ -34,6 +34,9 @@ class Counting:
     def prompt(self, example: Example) -> Prompt:
         return example.question
 
+    def decoding_of(self, example: Example) -> Decoding:
+        return self.decoding
+
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
         return float(len(completion.split())), float(len(completion))
 

@@ -73,7 +73,7 @@ def test_scores_and_completions_are_in_the_order_of_the_examples(evaluator, mode
     task = counting()
     generator = HuggingFaceGenerator(batch_size=1)  # the same weights, one prompt at a time
     singly = {
-        batch.positions[0]: generator.generate(model, tokenizer, batch, task.decoding)
+        batch.positions[0]: generator.generate(model, tokenizer, batch)
         for batch in render_split(task, "search", tokenizer, 64, 1)
     }
     assert evaluation.completions == tuple(singly[i].texts[0] for i in range(7))

@@ -39,7 +39,7 @@ def answers(model, tokenizer, task, batch_size=4):
     generator = HuggingFaceGenerator(batch_size=batch_size)
     rows = {}
     for batch in render_split(task, "search", tokenizer, None, batch_size):
-        completions = generator.generate(model, tokenizer, batch, task.decoding)
+        completions = generator.generate(model, tokenizer, batch)
         assert completions.positions == batch.positions
         rows |= dict(zip(batch.positions, zip(completions.token_ids, completions.texts, strict=True), strict=True))
     return [rows[position] for position in sorted(rows)]

@@ -82,7 +82,7 @@ def test_a_resumed_search_goes_on_from_what_was_done(story, pipe):
     rows = np.ones((7, 2))
     evaluation = Evaluation(("score", "correct"), 1, rows, ("x",) * 7)
     before = replace(story.generations[0].candidates[0], evaluation=evaluation)
-    story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0, best=before))
+    story = replace(story, start=replace(story.start, evaluated=4, seconds=3600.0, front=(before,)))
     story.tell(progress, slice(1, 2))
 
     line = pipe.file.getvalue().splitlines()[-1]

@@ -60,7 +60,7 @@ class Evaluation:
     def column(self, metric: str) -> NDArray[np.float64]:
         """``(n,)``, one metric over its own examples, in the order of the rows."""
         column = np.asarray(self.scores[:, self.metrics.index(metric)], dtype=np.float64)
-        return column[~np.isnan(column)]
+        return np.asarray(column[~np.isnan(column)], dtype=np.float64)
 
 
 def _mean(column: NDArray[np.float64]) -> float:

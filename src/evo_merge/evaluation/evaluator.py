@@ -60,7 +60,7 @@ class Evaluator:
         self._task = task
         self._trainer = trainer
         self._splits = {name: render_split(task, name, tokenizer, window, generator.batch_size) for name in splits}
-        self._module = AnsweringModule(tokenizer, generator, task.decoding)
+        self._module = AnsweringModule(tokenizer, generator)
 
     def release(self) -> None:
         """Let the models go that are in memory; the next evaluation reads them again."""

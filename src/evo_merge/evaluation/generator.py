@@ -7,7 +7,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.evaluation.prompts import PromptBatch
-from evo_merge.tasks.base import Decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,8 @@ class Generator(Protocol):
 
     batch_size: int
 
-    def generate(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch, decoding: Decoding
-    ) -> Completions:
-        """Complete every prompt of a batch that is on the model's device.
+    def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
+        """Complete every prompt of a batch that is on the model's device, as the batch's ``decoding`` says.
 
         Same weights and same batch, same completions. Raises ``UnusableCandidateError`` where logits are not finite.
         """

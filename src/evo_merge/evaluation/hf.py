@@ -16,7 +16,6 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.generator import Completions
 from evo_merge.evaluation.prompts import PromptBatch
-from evo_merge.tasks.base import Decoding
 
 LOOK_EVERY = 8  # steps between looks at the decoded text: a look costs about as much as a step of a tiny model
 
@@ -30,9 +29,7 @@ class HuggingFaceGenerator:
             raise ConfigError(f"generator.batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
 
-    def generate(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch, decoding: Decoding
-    ) -> Completions:
+    def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
         """Complete every prompt of a batch.
 
         A row ends with an end-of-sequence token of the model's generation config, with a stop string, or after
@@ -42,7 +39,7 @@ class HuggingFaceGenerator:
         Raises:
             UnusableCandidateError: A logit that would decide a token is not finite.
         """
-        end_tokens = _end_tokens(model)
+        decoding, end_tokens = batch.decoding, _end_tokens(model)
         answers = _Answers(tokenizer, len(batch.positions), frozenset(end_tokens), decoding.stop)
         limit = decoding.max_new_tokens
         tokens = batch.input_ids.new_zeros((len(batch.positions), limit))

@@ -9,23 +9,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.evaluation.generator import Completions, Generator
 from evo_merge.evaluation.prompts import PromptBatch
-from evo_merge.tasks.base import Decoding
 
 
 class AnsweringModule(LightningModule):
     """A model that answers prompts; the candidate's, exchanged between two predictions."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, generator: Generator, decoding: Decoding) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, generator: Generator) -> None:
         super().__init__()
         self.model: PreTrainedModel | None = None
         self.tokenizer = tokenizer
         self.generator = generator
-        self.decoding = decoding
 
     def predict_step(self, batch: PromptBatch) -> Completions:
         """Answer one batch."""
         assert self.model is not None, "the evaluator puts one here before it predicts"
-        return self.generator.generate(self.model, self.tokenizer, batch, self.decoding)
+        return self.generator.generate(self.model, self.tokenizer, batch)
 
     def cpu(self) -> Self:
         """Stay where it is.

@@ -1,14 +1,14 @@
 """A split's prompts, tokenized and batched by length: once a run, since all candidates share the tokenizer."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, DataError
-from evo_merge.tasks.base import Example, Prompt, Split, Task
+from evo_merge.tasks.base import Decoding, Example, Prompt, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,17 @@ class PromptBatch:
         positions: Where each row stands in the split's examples.
         input_ids: ``(n, t)`` ``int64``.
         attention_mask: ``(n, t)`` ``int64``, 0 on the padding.
+        decoding: How all of them are answered.
     """
 
     positions: tuple[int, ...]
     input_ids: Tensor
     attention_mask: Tensor
+    decoding: Decoding
 
     def to(self, device: torch.device) -> "PromptBatch":
         """The same batch on another device; Lightning calls this."""
-        return PromptBatch(self.positions, self.input_ids.to(device), self.attention_mask.to(device))
+        return replace(self, input_ids=self.input_ids.to(device), attention_mask=self.attention_mask.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class RenderedSplit:
     Attributes:
         examples: In the split's own order, which ``PromptBatch.positions`` refers to.
         rows: Token ids of each example's prompt.
+        decodings: How each is answered; a batch has only one way.
         padding: The token that stands in the padding.
         batch_size: Rows of a batch; the last batch may have fewer.
         batches: The longest prompts first, so that a batch too large for the memory is met at once.
@@ -47,21 +50,26 @@ class RenderedSplit:
 
     examples: tuple[Example, ...]
     rows: tuple[tuple[int, ...], ...]
+    decodings: tuple[Decoding, ...]
     padding: int
     batch_size: int
     batches: tuple[PromptBatch, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        order = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i]))  # stable: equal lengths stay in order
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        object.__setattr__(self, "batches", tuple(_batch(positions, self.rows, self.padding) for positions in batches))
+        batches = []
+        for decoding in dict.fromkeys(self.decodings):
+            same = [i for i, each in enumerate(self.decodings) if each == decoding]
+            order = sorted(same, key=lambda i: -len(self.rows[i]))  # stable: equal lengths stay in order
+            parts = (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size))
+            batches += [_batch(positions, self.rows, self.padding, decoding) for positions in parts]
+        object.__setattr__(self, "batches", tuple(batches))
 
     def only(self, positions: Sequence[int] | None) -> "RenderedSplit":
         """Some of the examples, in that order; ``None`` is all."""
         if positions is None:
             return self
         examples, rows = tuple(self.examples[i] for i in positions), tuple(self.rows[i] for i in positions)
-        return RenderedSplit(examples, rows, self.padding, self.batch_size)
+        return RenderedSplit(examples, rows, tuple(self.decodings[i] for i in positions), self.padding, self.batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -76,7 +84,7 @@ def render_split(
     """Tokenize the prompts of a split.
 
     Args:
-        task: Gives examples, prompts and the number of new tokens.
+        task: Gives examples, prompts and how they are answered.
         split: Which examples.
         tokenizer: Shared by all candidates.
         window: Tokens that the model can attend to, prompt and completion together; ``None`` where there is no limit.
@@ -90,10 +98,11 @@ def render_split(
     if not examples:
         raise DataError(f"task '{task.name}' has no examples in its '{split}' split")
     rows = [_token_ids(tokenizer, task.prompt(example)) for example in examples]
-    _check_lengths(examples, rows, split, window, task.decoding.max_new_tokens)
+    decodings = tuple(map(task.decoding_of, examples))
+    _check_lengths(examples, rows, decodings, split, window)
     # What stands in the padding is never attended to; 0 is a token of every vocabulary.
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
-    return RenderedSplit(examples, tuple(map(tuple, rows)), padding, batch_size)
+    return RenderedSplit(examples, tuple(map(tuple, rows)), decodings, padding, batch_size)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -108,23 +117,27 @@ def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
 
 
 def _check_lengths(
-    examples: Sequence[Example], rows: Sequence[list[int]], split: Split, window: int | None, max_new_tokens: int
+    examples: Sequence[Example],
+    rows: Sequence[list[int]],
+    decodings: Sequence[Decoding],
+    split: Split,
+    window: int | None,
 ) -> None:
     if empty := [example.id for example, row in zip(examples, rows, strict=True) if not row]:
         raise DataError(f"{len(empty)} prompts of the '{split}' split have no tokens, the first is '{empty[0]}'")
     if window is None:
         return
-    room = window - max_new_tokens
-    if long := [(example.id, len(row)) for example, row in zip(examples, rows, strict=True) if len(row) > room]:
-        first, length = long[0]
+    rooms = [window - decoding.max_new_tokens for decoding in decodings]
+    if long := [i for i, row in enumerate(rows) if len(row) > rooms[i]]:
+        first = long[0]
         raise DataError(
             f"{len(long)} of {len(rows)} prompts of the '{split}' split are too long: the model's window of {window} "
-            f"tokens leaves {max(room, 0)} for a prompt beside {max_new_tokens} new ones, and '{first}' has {length}; "
-            "drop these rows, or lower task.max_new_tokens"
+            f"tokens leaves {max(rooms[first], 0)} for a prompt beside {decodings[first].max_new_tokens} new ones, and "
+            f"'{examples[first].id}' has {len(rows[first])}; drop these rows, or lower task.max_new_tokens"
         )
 
 
-def _batch(positions: Sequence[int], rows: Sequence[Sequence[int]], padding: int) -> PromptBatch:
+def _batch(positions: Sequence[int], rows: Sequence[Sequence[int]], padding: int, decoding: Decoding) -> PromptBatch:
     longest = max(len(rows[i]) for i in positions)
     input_ids = torch.full((len(positions), longest), padding, dtype=torch.int64)
     attention_mask = torch.zeros((len(positions), longest), dtype=torch.int64)
@@ -132,4 +145,4 @@ def _batch(positions: Sequence[int], rows: Sequence[Sequence[int]], padding: int
         start = longest - len(rows[position])
         input_ids[row, start:] = torch.tensor(rows[position], dtype=torch.int64)
         attention_mask[row, start:] = 1
-    return PromptBatch(tuple(positions), input_ids, attention_mask)
+    return PromptBatch(tuple(positions), input_ids, attention_mask, decoding)

@@ -99,7 +99,7 @@ class ParameterSpace:
         n_sources = len(self._ingredients.sources)
         if not self._selects:
             return list(range(n_sources))
-        if on := np.flatnonzero(genome[-n_sources:] > 0.5).tolist():
+        if on := [place for place, gene in enumerate(genome[-n_sources:].tolist()) if gene > 0.5]:
             return on
         names = [gene.name.rpartition("/")[2] for gene in self.genes[:-n_sources]]
         sums = [sum(genome[i] for i, name in enumerate(names) if name == source.name) for source in self._ingredients.sources]

@@ -132,4 +132,4 @@ def _check_reach(reach: float | None) -> None:
 
 def _within(index: Hops, count: int | Hops) -> NDArray[np.float64]:
     """An index from 0 to ``count - 1`` as a number from -1 to 1."""
-    return 2.0 * index / np.maximum(np.subtract(count, 1), 1) - 1.0
+    return np.asarray(2.0 * index / np.maximum(np.subtract(count, 1), 1) - 1.0, dtype=np.float64)

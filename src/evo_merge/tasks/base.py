@@ -71,14 +71,12 @@ class Task(Protocol):
         name: What the run calls it.
         objectives: Names of what a search maximises; the first ``len(objectives)`` of ``metrics``.
         metrics: Names of the numbers that ``score`` returns.
-        decoding: How completions are generated.
         language: The language that completions must be in, a code such as ``ja``; ``None`` allows any.
     """
 
     name: str
     objectives: tuple[str, ...]
     metrics: tuple[str, ...]
-    decoding: Decoding
     language: str | None
 
     def examples(self, split: Split) -> Sequence[Example]:
@@ -90,5 +88,11 @@ class Task(Protocol):
     def prompt(self, example: Example) -> Prompt:
         """What the model is given."""
 
+    def decoding_of(self, example: Example) -> Decoding:
+        """How its completion is generated."""
+
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
-        """One number a metric, in the order of ``metrics``; higher is better for the objectives."""
+        """One number a metric, in the order of ``metrics``; higher is better for the objectives.
+
+        nan for a metric that the example is not one of, where the task is made of several.
+        """

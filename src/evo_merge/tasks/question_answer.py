@@ -207,6 +207,10 @@ class QuestionAnswer:
             {"role": turn["role"], "content": turn["content"].replace(QUESTION, example.question)} for turn in self._messages
         ]
 
+    def decoding_of(self, example: Example) -> Decoding:
+        """The same for all."""
+        return self.decoding
+
     def judge(self, example: Example, completion: str) -> Verdict:
         """Compare a completion with the reference."""
         return self._judge.judge(example.answer, completion)

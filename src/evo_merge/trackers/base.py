@@ -41,12 +41,12 @@ class SearchStart:
         run_folder: Where the run keeps everything.
         config: The composed config as plain values, for comparison between runs.
         genes: The names and boxes of the numbers of a genome.
-        objectives: Names of the fitness columns.
+        objectives: Names of the fitness columns: one where the run makes one number of several objectives.
         baselines: Fitness on the search split of every source and un-tuned merge, by name.
         evaluations: Candidates that the budget allows, where it counts them.
         evaluated: Candidates already evaluated, where the run is resumed.
         seconds: Time already spent, where the run is resumed.
-        best: The best candidate so far, where the run is resumed and there is one.
+        front: The best candidates so far, where the run is resumed: one, or of several objectives those that none dominates.
     """
 
     stage: str
@@ -58,7 +58,7 @@ class SearchStart:
     evaluations: int | None
     evaluated: int
     seconds: float
-    best: Candidate | None = None
+    front: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

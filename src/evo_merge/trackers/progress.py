@@ -13,13 +13,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evo_merge.pareto import Front
 from evo_merge.trackers.base import Candidate, Generation, SearchStart
 
 PLAIN_WIDTH = 120  # where there is no terminal to ask
 
 
 class Progress:
-    """Shows the search to whoever started it. Of several objectives it shows the first."""
+    """Shows the search to whoever started it. Of several objectives it shows the best of each."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Write to ``console``, or to the standard output."""
@@ -34,13 +35,15 @@ class Progress:
         self._n_evaluated = 0
         self._n_repeated = 0
         self._n_failed = 0
-        self._best: Candidate | None = None
+        self._front: Front[Candidate] = Front()
 
     def start(self, start: SearchStart) -> None:
         """The search begins, or goes on."""
         is_first = self._start is None
         self._start = start
-        self._best = start.best
+        self._front = Front()
+        for member in start.front:
+            self._front.add(member, member.evaluation.fitness, member.evaluation.violation)
         self._n_evaluated = self._n_repeated = self._n_failed = 0
         self._started = time.monotonic()
         self._stage = ""
@@ -59,8 +62,7 @@ class Progress:
         self._n_repeated += candidate.repeated
         self._n_evaluated += not candidate.repeated
         self._n_failed += candidate.evaluation.failure is not None
-        if self._best is None or _fitness(candidate) > _fitness(self._best):
-            self._best = candidate
+        self._front.add(candidate, candidate.evaluation.fitness, candidate.evaluation.violation)
 
     def generation(self, generation: Generation) -> None:
         """A generation was told to the optimizer."""
@@ -124,16 +126,26 @@ class Progress:
     def _best_line(self) -> Text:
         assert self._start is not None
         line = Text(self._best_score(), style="bold green")
-        objective = self._start.objectives[0]
-        if self._best is None or not math.isfinite(_fitness(self._best)):
+        members = self._front.members
+        if not members:
             return line
-        where = f"candidate {self._best.number}, generation {self._best.generation}"
-        return line.append(f" {objective} ({where})", style="not bold default")
+        best = members[0]
+        where = f"candidate {best.number}, generation {best.generation}" if len(members) == 1 else f"a front of {len(members)}"
+        missed = f", misses the constraints by {best.evaluation.violation:.3g}" if best.evaluation.violation > 0 else ""
+        name = f" {self._start.objectives[0]}" if len(self._start.objectives) == 1 else ""
+        return line.append(f"{name} ({where}{missed})", style="not bold default")
 
     # -- in both -------------------------------------------------------------------------------------------------------
 
     def _best_score(self) -> str:
-        return "none yet" if self._best is None else self._shown(_fitness(self._best))
+        assert self._start is not None
+        fitness = [member.evaluation.fitness for member in self._front.members]
+        if not fitness:
+            return "none yet"
+        greatest = [float(max(column)) for column in zip(*fitness, strict=True)]
+        if len(greatest) == 1:
+            return self._shown(greatest[0])
+        return ", ".join(f"{name} {_score(v, 0 <= v <= 1)}" for name, v in zip(self._start.objectives, greatest, strict=True))
 
     def _baselines(self) -> str:
         assert self._start is not None

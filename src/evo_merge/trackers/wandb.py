@@ -80,9 +80,8 @@ class WandbTracker:
         self._objectives = start.objectives
         prefix = f"{start.stage}/" if start.stage else ""
         self._genes = tuple(f"{prefix}{gene.name}" for gene in start.genes)
-        if start.best is not None:
-            so_far = zip(self._objectives, map(float, start.best.evaluation.fitness), strict=True)
-            self._best = {name: max(value, self._best.get(name, -math.inf)) for name, value in so_far}
+        for member in start.front:  # together they hold the greatest of each objective
+            self._keep_best(member)
         if self._logger is None:
             self._tell(lambda: self._open(start))
 
@@ -143,14 +142,20 @@ class WandbTracker:
         if len(self._genes) <= _MOST_GENES:
             row |= {f"gene/{name}": float(value) for name, value in zip(self._genes, candidate.genome, strict=True)}
         row |= {f"metric/{name}": value for name, value in evaluation.means.items()}
-        fitness = dict(zip(self._objectives, map(float, evaluation.fitness), strict=True))
-        for name, value in fitness.items():
-            self._best[name] = max(value, self._best.get(name, -math.inf))
-        row |= {f"fitness/{name}": value for name, value in fitness.items()}
+        row |= {f"fitness/{name}": value for name, value in self._keep_best(candidate).items()}
         row |= {f"best/{name}": value for name, value in self._best.items()}
+        if evaluation.violation > 0:
+            row["violation"] = evaluation.violation
         if evaluation.failure is not None:
             row["failure"] = evaluation.failure
         return row
+
+    def _keep_best(self, candidate: Candidate) -> dict[str, float]:
+        """Take note of a candidate's fitness, and return it by name; a constraint that is missed leaves no best."""
+        fitness = dict(zip(self._objectives, map(float, candidate.evaluation.fitness), strict=True))
+        for name, value in fitness.items() if candidate.evaluation.violation == 0 else ():
+            self._best[name] = max(value, self._best.get(name, -math.inf))
+        return fitness
 
     def _generation_row(self, generation: Generation) -> dict[str, Any]:
         fitness = np.array([candidate.evaluation.fitness for candidate in generation.candidates])  # (n, n_objectives)

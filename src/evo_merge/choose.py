@@ -1,0 +1,101 @@
+"""What a run ends with: the best of its candidates, or the front of them where there are several objectives."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evo_merge.compose import Parts
+from evo_merge.errors import ConfigError
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.pareto import Front, knee
+from evo_merge.recipe import DataFlowRecipe, without_scales
+from evo_merge.search import Recorded, front_candidates, leaders, ranked_candidates
+from evo_merge.study import Entrant, Study
+from evo_merge.tasks.base import Portion
+from evo_merge.trackers.base import Candidate
+
+log = logging.getLogger(__name__)
+N_FINALISTS = 10  # re-scored on the validation split where that chooses
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found.
+
+    Attributes:
+        best: The one, or the knee of the front.
+        evaluation: By which it was chosen: on the search split, or on the validation split.
+        front: All that none dominates, with the best, in the order of the search.
+    """
+
+    best: Candidate
+    evaluation: Evaluation
+    front: tuple[Candidate, ...]
+
+
+def choose(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[str]) -> Choice | None:
+    """The best of some stages by what the run chooses by; ``None`` where nothing could be scored."""
+    if parts.settings.selection == "validation":
+        # Where every generation was asked other problems, only the best of each can be compared at all.
+        asked = leaders(study, stages) if parts.settings.evaluation.batch else _finalists(parts, study, stages)
+        scored = [(candidate, evaluator.evaluate(candidate.recipe, Portion("validation"))) for candidate in asked]
+    else:
+        found = front_candidates(study, stages) if parts.aim.n_told > 1 else ranked_candidates(study, 1, stages)
+        scored = [(candidate, candidate.evaluation) for candidate in found]
+    front: Front[tuple[Candidate, Evaluation]] = Front()
+    for pair in scored:
+        front.add(pair, pair[1].fitness, pair[1].violation)
+    if not front.members:
+        return None
+    best, evaluation = front.members[knee(np.stack([evaluation.fitness for _, evaluation in front.members]))]
+    return Choice(best, evaluation, tuple(candidate for candidate, _ in front.members))
+
+
+def record_choice(parts: Parts, study: Study, evaluator: Recorded, stage_results: Sequence[Entrant]) -> Choice:
+    """Choose, and keep the choice as entrants beside what it is to be compared with.
+
+    Raises:
+        ConfigError: No candidate could be scored, or none keeps to the constraints.
+    """
+    found = choose(parts, study, evaluator, parts.program.final_stages)
+    if found is None:
+        raise ConfigError(
+            "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
+        )
+    if found.evaluation.violation > 0:
+        raise ConfigError(_nearest(parts, found))
+    study.record_choice(found.best.number)
+    if parts.aim.n_told == 1 and found.evaluation.fitness[0] <= 0:
+        log.warning("the chosen candidate scored 0 or less; look at the answers in the report before you trust the merge")
+    for role in ("best", "front", "ablation", "stage"):
+        study.drop_entrant(role)
+    for entrant in stage_results:
+        study.record_entrant(entrant)
+    recipe = found.best.recipe
+    study.record_entrant(Entrant("best", "evolved", recipe))
+    for member in found.front:
+        if member is not found.best:
+            study.record_entrant(Entrant("front", f"candidate {member.number}", member.recipe))
+    if isinstance(recipe, DataFlowRecipe) and (ablated := without_scales(recipe)) != recipe:
+        study.record_entrant(Entrant("ablation", "evolved, all scales 1", ablated))
+    return found
+
+
+def _finalists(parts: Parts, study: Study, stages: Collection[str]) -> list[Candidate]:
+    """The best candidates, and the best of an early stage that has none among them: many later ones had more luck to draw."""
+    if parts.aim.n_told > 1:
+        return front_candidates(study, stages)
+    ranked = ranked_candidates(study, N_FINALISTS, stages)
+    missing = set(stages) & set(parts.program.early_stages) - {candidate.stage for candidate in ranked}
+    return ranked + [candidate for stage in sorted(missing) for candidate in ranked_candidates(study, 1, [stage])]
+
+
+def _nearest(parts: Parts, found: Choice) -> str:
+    means = found.evaluation.means
+    reached = ", ".join(f"{name} {means[name]:.4g}" for name in parts.aim.constraints)
+    return (
+        f"no candidate keeps to the constraints; the nearest is candidate {found.best.number} with {reached}; everything is "
+        "saved: go on searching with resume=<run folder> budget.evaluations=…, or start again with lower bounds"
+    )

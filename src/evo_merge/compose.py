@@ -1,0 +1,187 @@
+"""From a composed config to the parts of a run, checked against each other before any weight is read."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+
+from evo_merge.baselines import entrants
+from evo_merge.config import RunSettings
+from evo_merge.errors import ConfigError, IncompatibleModelsError
+from evo_merge.evaluation.generator import Generator
+from evo_merge.evaluation.setup import new_pool, new_trainer
+from evo_merge.genome import Gene
+from evo_merge.models.building import check_buildable
+from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.pool import Pool
+from evo_merge.objectives import Aim, aim_of
+from evo_merge.optimizers.base import Optimizer
+from evo_merge.plan import Needs, needs_of
+from evo_merge.recipe import methods_of
+from evo_merge.search import Budget
+from evo_merge.seeds import child_seed
+from evo_merge.spaces.base import Ingredients, MergeSpace
+from evo_merge.stages import Hybrid, Program, SingleSearch, search_portion, starts
+from evo_merge.study import Entrant
+from evo_merge.tasks.base import SPLITS, Portion, Split, Task
+
+log = logging.getLogger(__name__)
+TAKE_SEVERAL = ("nsga2", "nsga3", "map_elites", "natural_niches", "random", "sobol")  # a test holds it against conf/
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a config composes: everything that a run and its plan need, before any weight is read.
+
+    Attributes:
+        entrants: Who is scored beside the search.
+    """
+
+    settings: RunSettings
+    budget: Budget
+    task: Task
+    aim: Aim
+    pool: Pool
+    ingredients: Ingredients
+    program: Program
+    entrants: tuple[Entrant, ...]
+    generator: Generator
+    trainer: Any
+
+    @property
+    def allowed_code(self) -> tuple[str, ...]:
+        """Dotted names of methods from elsewhere that may run: those that the user allowed, and the config's own."""
+        return (*self.settings.allow_code, *(name for recipe in starts(self.program) for name in methods_of(recipe)))
+
+    @property
+    def needs(self) -> Needs:
+        """What the run takes of the machine."""
+        device = self.trainer.strategy.root_device
+        return needs_of(self.pool, self.program.spaces.values(), self.task, self.generator.batch_size, device)
+
+    @property
+    def portion(self) -> Callable[[int], Portion]:
+        """What the candidates of a generation are asked."""
+        settings = self.settings
+        n_examples = len(self.task.examples("search"))
+        return search_portion(n_examples, settings.evaluation.batch, child_seed(settings.seed, "batches"))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that the run needs."""
+        return needed_splits(self.settings)
+
+
+def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
+    """Build the parts of a run and check that they fit each other.
+
+    Raises:
+        EvoMergeError: Something the user can mend; no weight has been read.
+    """
+    task: Task = instantiate(config.task, _convert_="all")
+    for split in needed_splits(settings):
+        if not task.examples(split):
+            raise ConfigError(
+                f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
+            )
+    pool = new_pool(config, headers_only=settings.plan)
+    ingredients = _ingredients(pool)
+    program = _program(config, settings, ingredients)
+    beside = _entrants(program, pool, ingredients, settings.seed)
+    parts = Parts(
+        settings=settings,
+        budget=Budget(**asdict(settings.budget)),
+        task=task,
+        aim=_aim(config, settings, task, program, beside),
+        pool=pool,
+        ingredients=ingredients,
+        program=program,
+        entrants=tuple(beside),
+        generator=instantiate(config.generator, _convert_="all"),
+        trainer=new_trainer(config),
+    )
+    for warning in sorted(_warnings(parts)):
+        log.warning("%s", warning)
+    return parts
+
+
+def needed_splits(settings: RunSettings) -> tuple[Split, ...]:
+    """The splits that a run asks."""
+    return SPLITS if settings.selection == "validation" else ("search", "test")
+
+
+def _ingredients(pool: Pool) -> Ingredients:
+    try:
+        refuse_unmixable(pool.base, pool.sources)
+    except IncompatibleModelsError:
+        are_mixable = False
+    else:
+        are_mixable = True
+    return Ingredients(
+        base=None if pool.base is None else pool.base.reference,
+        sources=pool.recipe_sources,
+        tensors=tuple(pool.leader.shapes),
+        out_dtype=pool.out_dtype,
+        n_layers=tuple(int(getattr(model.config, "num_hidden_layers", 0)) for model in pool.sources),
+        are_mixable=are_mixable,
+    )
+
+
+def _program(config: DictConfig, settings: RunSettings, ingredients: Ingredients) -> Program:
+    def new_optimizer(genes: Sequence[Gene], seed: int) -> Optimizer:
+        optimizer: Optimizer = instantiate(config.optimizer, genes, seed, _convert_="all")
+        return optimizer
+
+    seed = child_seed(settings.seed, "merge")
+    if get_class(config.merge._target_) is Hybrid:
+        hybrid: Hybrid = instantiate(config.merge, ingredients, seed, new_optimizer, _convert_="all")
+        return hybrid
+    space: MergeSpace = instantiate(config.merge, ingredients, seed, _convert_="all")
+    return SingleSearch(space, new_optimizer(space.genes, child_seed(settings.seed, "optimizer")))
+
+
+def _entrants(program: Program, pool: Pool, ingredients: Ingredients, seed: int) -> list[Entrant]:
+    """Who is scored beside the search; without models that do not know all tokens of the first, which all are asked in."""
+    found = entrants(next(iter(program.spaces.values())), ingredients, child_seed(seed, "merge"))
+    mute = _mute(pool)
+    return [entrant for entrant in found if not (entrant.role == "source" and entrant.name in mute)]
+
+
+def _mute(pool: Pool) -> list[str]:
+    """Sources whose embeddings lack tokens of the first model's vocabulary, so that they cannot be asked by themselves."""
+    return [model.name for model in pool.sources if model.config.vocab_size < pool.leader.config.vocab_size]
+
+
+def _aim(config: DictConfig, settings: RunSettings, task: Task, program: Program, beside: Sequence[Entrant]) -> Aim:
+    aim = aim_of(
+        task.metrics,
+        task.objectives,
+        settings.objectives,
+        settings.constraints,
+        instantiate(config.scalarize, _convert_="all") if "_target_" in config.get("scalarize", {}) else None,
+        [entrant.name for entrant in beside if entrant.role == "source"],
+        next(starts(program)),
+    )
+    for stage, optimizer in program.optimizers.items():
+        names = program.tasks[stage].objectives if stage in program.tasks else aim.fitness_names
+        if len(names) > 1 and not getattr(optimizer, "takes_several", False):
+            raise ConfigError(
+                f"{type(optimizer).__name__} takes one objective, and there are {len(names)} ({', '.join(names)}); choose an "
+                f"optimizer that takes several ({', '.join(TAKE_SEVERAL)}), one of them with 'objectives=[{names[0]}]', or how "
+                "they become one number: scalarize=weighted_sum or scalarize=chebyshev"
+            )
+    return aim
+
+
+def _warnings(parts: Parts) -> set[str]:
+    pool, program = parts.pool, parts.program
+    found = {text for recipe in starts(program) for text in check_buildable(recipe, pool, parts.allowed_code)}
+    by_name = {model.name: model for model in pool.sources}
+    for route in program.routes:  # what a stage finds has the shape of the models that it mixes
+        found |= set(refuse_unroutable([by_name.get(name, pool.leader) for name in route]))
+    return found | {
+        f"'{name}' by itself is not scored: it knows fewer tokens than '{pool.leader.name}'" for name in _mute(pool)
+    }

@@ -1,0 +1,50 @@
+"""Evaluations as the run's aim sees them: with its own columns, its one number, and what its constraints miss."""
+
+from collections.abc import Callable, Mapping
+
+from evo_merge.errors import ConfigError
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.objectives import Aim
+from evo_merge.recipe import Recipe, recipe_hash
+from evo_merge.search import Evaluator
+from evo_merge.tasks.base import Portion
+
+
+class Aimed:
+    """An evaluator whose evaluations are judged by an aim.
+
+    Args:
+        evaluator: Scores recipes on the task.
+        aim: What the run wants.
+        sources: The sources' recipes by name; an aim may compare with them.
+        known: What a study has of a recipe on the portion of that key, or ``None``.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        aim: Aim,
+        sources: Mapping[str, Recipe],
+        known: Callable[[Recipe, str], Evaluation | None],
+    ) -> None:
+        self._evaluator, self._aim, self._sources, self._known = evaluator, aim, sources, known
+        self._references: dict[tuple[str, str], Evaluation] = {}
+
+    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
+        """Score a recipe and judge it; a source that it is compared with is asked the same."""
+        evaluation = self._evaluator.evaluate(recipe, portion)
+
+        def references(name: str) -> Evaluation:
+            source = self._sources[name]
+            return evaluation if source == recipe else self._reference(name, source, portion)
+
+        return self._aim.judged(recipe, evaluation, references)
+
+    def _reference(self, name: str, source: Recipe, portion: Portion) -> Evaluation:
+        key = (recipe_hash(source), portion.key)
+        if key not in self._references:
+            found = self._known(source, portion.key) or self._evaluator.evaluate(source, portion)
+            if found.failure is not None:
+                raise ConfigError(f"objectives and constraints cannot compare with '{name}', which failed: {found.failure}")
+            self._references[key] = found
+        return self._references[key]

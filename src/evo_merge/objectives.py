@@ -1,0 +1,190 @@
+"""What a run wants: which numbers are maximised, which must not fall below a bound, and how several become one.
+
+The numbers are metrics of the task, or one of those that any task has:
+
+- ``brevity``: minus the characters of the answer;
+- ``in_language/<code>``: whether the answer is in that language, by fastText;
+- ``kept/<source>/<metric>``: 1, less what the source has on the problem and the candidate lost ("do not get worse than it");
+- ``sparsity``: the share of the sources' changes that the recipe leaves out, from its densities and weights;
+- ``few_sources``: minus the number of sources that the recipe uses (an L0 pressure).
+
+All are kept per example like the task's own, the last two as the same number for each.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evo_merge.command_line import nearest
+from evo_merge.errors import ConfigError
+from evo_merge.evaluation import language as languages
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
+from evo_merge.scalarize import Scalarization
+
+# What a source scored on what the candidate was asked, by its name.
+References = Callable[[str], Evaluation]
+Column = Callable[[Recipe, Evaluation, References], NDArray[np.float64]]  # (n_examples,)
+_JAPANESE_ENOUGH = 0.5  # of a probability, as for the published tasks
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a run wants.
+
+    Attributes:
+        objectives: Names of what is maximised.
+        constraints: Least mean of a metric by its name: a number, or the name of the source whose mean it is.
+        scalarization: How several objectives become one; ``None`` leaves them several.
+        added: The columns that the task itself has not, by name.
+    """
+
+    objectives: tuple[str, ...]
+    constraints: Mapping[str, float | str]
+    scalarization: Scalarization | None
+    added: Mapping[str, Column]
+
+    @property
+    def fitness_names(self) -> tuple[str, ...]:
+        """What an optimizer is told of a candidate: the objectives, or the one number that they become."""
+        return self.objectives if self.scalarization is None else (self.scalarization.name,)
+
+    @property
+    def n_told(self) -> int:
+        """How many numbers that are."""
+        return len(self.fitness_names)
+
+    def judged(self, recipe: Recipe, evaluation: Evaluation, references: References) -> Evaluation:
+        """An evaluation by the task with the aim's columns, the objectives first, and what the aim makes of them."""
+        known = tuple(dict.fromkeys((*evaluation.metrics, *self.added)))
+        metrics = tuple(dict.fromkeys((*self.objectives, *known)))
+        n = len(self.objectives)
+        if evaluation.failure is not None:
+            scalar = None if self.scalarization is None else -math.inf
+            return replace(evaluation, metrics=metrics, n_objectives=n, scores=np.zeros((0, len(metrics))), scalar=scalar)
+        columns = {name: evaluation.scores[:, i] for i, name in enumerate(evaluation.metrics)}
+        columns |= {name: column(recipe, evaluation, references) for name, column in self.added.items()}
+        scores = np.stack([columns[name] for name in metrics], axis=1)
+        judged = replace(evaluation, metrics=metrics, n_objectives=n, scores=scores)
+        if self.scalarization is not None:
+            judged = replace(judged, scalar=self.scalarization(self.objectives, judged.objectives))
+        return replace(judged, violation=self._violation(judged, references))
+
+    def _violation(self, evaluation: Evaluation, references: References) -> float:
+        return sum(max(0.0, self.least(name, references) - float(evaluation.column(name).mean())) for name in self.constraints)
+
+    def least(self, name: str, references: References) -> float:
+        """What a constrained metric must at least be."""
+        bound = self.constraints[name]
+        return float(references(bound).column(name).mean()) if isinstance(bound, str) else float(bound)
+
+
+def aim_of(
+    task_metrics: Sequence[str],
+    task_objectives: Sequence[str],
+    objectives: Sequence[str] | None,
+    constraints: Mapping[str, float | str],
+    scalarization: Scalarization | None,
+    sources: Sequence[str],
+    start: Recipe,
+) -> Aim:
+    """Make sense of what the user named.
+
+    Args:
+        task_metrics: Metrics that the task has.
+        task_objectives: Which of them it maximises where the user names none.
+        objectives: Names; ``None`` is the task's own.
+        constraints: Least mean by name, a number or a source's name.
+        scalarization: How several objectives become one, or ``None``.
+        sources: Names of the sources.
+        start: The recipe of every gene at its start, which tells what kind of recipe there will be.
+
+    Raises:
+        ConfigError: A name that there is not, or a bound that cannot be.
+    """
+    wanted = tuple(task_objectives) if objectives is None else tuple(objectives)
+    if not wanted:
+        raise ConfigError("objectives is empty; name at least one, or null for the task's own")
+    if twice := [name for name in wanted if wanted.count(name) > 1]:
+        raise ConfigError(f"objectives names '{twice[0]}' twice")
+    added = {}
+    for option, names in (("objectives", wanted), ("constraints", tuple(constraints))):
+        for name in names:
+            if name not in task_metrics:
+                added[name] = _built_in(option, name, task_metrics, sources, start)
+    for name, bound in constraints.items():
+        _check_bound(name, bound, name in added and name.startswith("kept/"), sources)
+    if scalarization is not None:
+        scalarization(wanted, np.zeros(len(wanted)))  # refuses weights of what is no objective
+    return Aim(wanted, dict(constraints), scalarization, added)
+
+
+def _check_bound(name: str, bound: object, is_kept: bool, sources: Sequence[str]) -> None:  # noqa: FBT001
+    if isinstance(bound, str):
+        if bound not in sources:
+            raise ConfigError(f"constraints: '{name}' must be at least a number or a source's score; {nearest(bound, sources)}")
+        if is_kept:
+            raise ConfigError(f"constraints: '{name}' compares with a source already; give a number")
+    elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+        raise ConfigError(f"constraints: '{name}' must be at least a number or a source's score, got {bound!r}")
+
+
+def _built_in(option: str, name: str, task_metrics: Sequence[str], sources: Sequence[str], start: Recipe) -> Column:
+    kind, _, rest = name.partition("/")
+    if name == "brevity":
+        return _brevity
+    if kind == "in_language" and rest in languages.known_languages():
+        return lambda recipe, evaluation, references: _in_language(evaluation, rest)
+    if kind == "kept":
+        source, _, metric = rest.partition("/")
+        if source in sources and metric in task_metrics:
+            return lambda recipe, evaluation, references: _kept(evaluation, references(source), metric)
+    if name in ("sparsity", "few_sources"):
+        if isinstance(start, DataFlowRecipe):
+            raise ConfigError(f"{option}: '{name}' is a number of mixed weights, and these recipes are paths through layers")
+        if name == "few_sources":
+            return _few_sources
+        return lambda recipe, evaluation, references: _sparsity(recipe, evaluation, len(sources))
+    patterns = ["brevity", "in_language/<code>", "kept/<source>/<metric>", "sparsity", "few_sources"]
+    raise ConfigError(
+        f"{option}: there is no '{name}'; the task has {', '.join(task_metrics)}, and any task has {', '.join(patterns)}"
+    )
+
+
+def _brevity(recipe: Recipe, evaluation: Evaluation, references: References) -> NDArray[np.float64]:
+    return np.asarray([-float(len(text)) for text in evaluation.completions])
+
+
+def _in_language(evaluation: Evaluation, code: str) -> NDArray[np.float64]:
+    return np.asarray([float(languages.probability(text, code) > _JAPANESE_ENOUGH) for text in evaluation.completions])
+
+
+def _kept(evaluation: Evaluation, reference: Evaluation, metric: str) -> NDArray[np.float64]:
+    own, its = (each.scores[:, each.metrics.index(metric)] for each in (evaluation, reference))
+    return np.asarray(1 - np.maximum(0.0, its - own), dtype=np.float64)
+
+
+def _sparsity(recipe: Recipe, evaluation: Evaluation, n_sources: int) -> NDArray[np.float64]:
+    assert isinstance(recipe, ParameterSpaceRecipe), "refused for others when the run was composed"
+    kept = 0.0  # of all the sources' changes; a source that the recipe does not name keeps none
+    for rule in recipe.parameters:
+        weights = _per_source(rule.values.get("weight", 1.0), len(recipe.sources))
+        densities = _per_source(rule.values.get("density", 1.0), len(recipe.sources))
+        kept += sum(density for weight, density in zip(weights, densities, strict=True) if weight != 0)
+    return np.full(len(evaluation.scores), 1 - kept / (len(recipe.parameters) * n_sources))
+
+
+def _few_sources(recipe: Recipe, evaluation: Evaluation, references: References) -> NDArray[np.float64]:
+    assert isinstance(recipe, ParameterSpaceRecipe), "refused for others when the run was composed"
+    used = 0
+    for i in range(len(recipe.sources)):
+        weights = (_per_source(rule.values.get("weight", 1.0), len(recipe.sources))[i] for rule in recipe.parameters)
+        used += any(weight != 0 for weight in weights)
+    return np.full(len(evaluation.scores), -float(used))
+
+
+def _per_source(values: tuple[float, ...] | float, n_sources: int) -> tuple[float, ...]:
+    return values if isinstance(values, tuple) else (values,) * n_sources
