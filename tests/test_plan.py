@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
+from evo_merge.models import tiny
 
 HIDDEN, INNER, N_LAYERS, KEY_VALUE, VOCABULARY = 4096, 14336, 32, 1024, 32000  # Mistral-7B-v0.1's
 CONFIG = {
@@ -117,6 +120,7 @@ def test_a_plan_for_two_7b_models_reads_only_headers(tmp_path: Path, questions: 
     assert "Traceback" not in ended.stderr
     assert ended.stdout, ended.stderr
     check_plan(ended.stdout)
+    assert re.search(r"licences +evollm_jp: unknown, shisa_gamma: unknown\n +the merge: unknown\.", ended.stdout)
     if ended.returncode:  # on a machine without the memory the plan ends with the refusal
         assert ended.returncode == 2
         assert re.search(r"the models whose layers paths run through take 28.9\d GB of memory", ended.stderr)
@@ -205,3 +209,18 @@ def test_a_plan_for_models_on_the_hub_fetches_no_weights(hub: str, tmp_path: Pat
     whole = [path for method, path, span in Hub.asked if method == "GET" and span is None]
     assert not any(path.endswith("model.safetensors") for path in whole)  # and nothing else
     assert f"SakanaAI/EvoLLM-JP-v1-7B@{COMMIT}" in ended.stdout
+    licences = r"licences +evollm_jp: microsoft-research-license, shisa_gamma: unknown\n +the merge: research-only\."
+    assert re.search(licences, ended.stdout)  # what the pool states of the first, and no cards
+
+
+def test_a_plan_says_which_sources_are_left_out_for_their_licence(tmp_path: Path) -> None:
+    family = Path(tiny.__file__).parent / "tiny_ja_math"
+    other = shutil.copytree(family / "math_a", tmp_path / "other")
+    (other / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    sources = f"models.sources=[{family / 'ja'}, {family / 'math_b'}, {other}]"
+    command = [sys.executable, "-m", "evo_merge", "plan=true", "models.licences=permissive", sources]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    listed = "base: apache-2.0, ja: apache-2.0, math_b: apache-2.0; left out: other states cc-by-nc-4.0 (non-commercial)"
+    assert re.search(rf"licences +{re.escape(listed)}\n +the merge: permissive\.", ended.stdout)
+    assert "models.licences=permissive leaves out: 'other' states cc-by-nc-4.0 (non-commercial)" in ended.stdout

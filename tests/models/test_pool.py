@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
+from evo_merge.licences import StatedLicence
 from evo_merge.models import tiny
 from evo_merge.models.building import check_buildable
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import refuse_unmixable
+from evo_merge.models.description import read_licences
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
+from evo_merge.models.reference import ModelFiles
 from evo_merge.models.residency import candidate_bytes, weight_bytes
 from evo_merge.recipe import (
     DataFlowRecipe,
@@ -264,15 +267,16 @@ def test_code_from_elsewhere_in_a_recipe_that_is_a_model_runs_only_where_it_is_a
     assert torch.equal(allowed.read("lm_head.weight"), same.read("lm_head.weight"))
 
 
-def test_the_licence_of_a_recipe_is_its_models_where_they_agree(tmp_path: Path, family: Path, make_recipe: MakeRecipe) -> None:
-    folders = {name: shutil.copytree(family / name, tmp_path / name) for name in "ab"}
-    recipe = make_recipe("linear", None, folders, ParameterRule(("*",), {"weight": (0.5, 0.5)}))
-    found = []
-    for cards in (("mit", "mit"), ("mit", "apache-2.0"), ("mit", None)):
-        for folder, licence in zip(folders.values(), cards, strict=True):
-            (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n" if licence else "")
-        found.append(Pool(base=None, sources=[{"name": "mix", "recipe": to_record(recipe)}]).sources[0].licence)
-    assert found == ["mit", "other", "other"]
+def test_the_licences_of_a_recipe_are_those_of_all_models_in_it(tmp_path: Path, family: Path, make_recipe: MakeRecipe) -> None:
+    folders = {name: shutil.copytree(family / name, tmp_path / name) for name in ("base", "a", "b")}
+    for name, licence in (("base", "apache-2.0"), ("a", "mit")):
+        (folders[name] / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    sources = {name: folders[name] for name in "ab"}
+    recipe = make_recipe("task_arithmetic", folders["base"], sources, ParameterRule(("*",), {"weight": (0.5, 0.5)}))
+    (model,) = Pool(base=None, sources=[{"name": "mix", "recipe": to_record(recipe)}]).sources
+    assert [each.name for each in model.licences] == ["apache-2.0", "mit", "unknown"]
+    (stated,) = Pool(base=None, sources=[{"name": "mix", "recipe": to_record(recipe), "licence": "isc"}]).sources
+    assert [each.name for each in stated.licences] == ["apache-2.0", "mit", "isc"]
 
 
 def test_other_weights_of_its_models_are_another_fingerprint_of_a_recipe(
@@ -332,19 +336,144 @@ def test_a_config_that_cannot_be_read_is_one_sentence(tmp_path: Path, family: Pa
 
 
 @pytest.mark.parametrize(
-    ("card", "licence"),
+    ("card", "licences"),
     [
-        ("---\nlicense: apache-2.0\n---\n# A model", "apache-2.0"),
-        ("---\ntags: [x]\n---\n", None),
-        ("# A model\n---\nlicense: mit\n---\n", None),
-        ("---\n: [\n---\n", None),
-        ("", None),
+        ("---\nlicense: apache-2.0\n---\n# A model", ["apache-2.0"]),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", ["mit", "apache-2.0"]),
+        ("---\nlicense: other\nlicense_name: qwen\n---\n", ["qwen"]),
+        ("---\ntags: [x]\n---\n", ["unknown"]),
+        ("---\n- license: mit\n---\n", ["unknown"]),
+        ("# A model\n---\nlicense: mit\n---\n", ["unknown"]),
+        ("---\n: [\n---\n", ["unknown"]),
+        ("", ["unknown"]),
     ],
 )
-def test_the_licence_is_what_the_card_states(tmp_path: Path, family: Path, card: str, licence: str | None) -> None:
+def test_the_licences_are_what_the_card_states(tmp_path: Path, family: Path, card: str, licences: list[str]) -> None:
     folder = shutil.copytree(family / "a", tmp_path / "a")
     (folder / "README.md").write_text(card)
-    assert Pool(base=None, sources=[str(folder)]).sources[0].licence == licence
+    assert [each.name for each in Pool(base=None, sources=[str(folder)]).sources[0].licences] == licences
+
+
+def test_a_licence_file_is_named_and_not_read(tmp_path: Path, family: Path) -> None:
+    folder = shutil.copytree(family / "a", tmp_path / "a")
+    (folder / "LICENSE.txt").write_text("MIT License")
+    assert Pool(base=None, sources=[str(folder)]).sources[0].licences == (StatedLicence("unknown", f"{folder}/LICENSE.txt"),)
+
+
+def test_the_licences_of_an_adapter_are_its_own_and_its_bases(tmp_path: Path, family: Path) -> None:
+    base = shutil.copytree(family / "base", tmp_path / "base")
+    adapter = tmp_path / "lora"
+    adapter.mkdir()
+    files = ModelFiles(base, adapter=adapter)
+    (adapter / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    (base / "README.md").write_text("---\nlicense: llama2\n---\n")
+    assert [each.name for each in read_licences(files)] == ["cc-by-nc-4.0", "llama2"]
+    (adapter / "README.md").unlink()
+    assert [each.name for each in read_licences(files)] == ["unknown", "llama2"]
+
+
+def test_a_gguf_file_without_a_card_states_its_own_licence(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    for name, licence in (("one", "apache-2.0"), ("two", None)):
+        writer = gguf.GGUFWriter(tmp_path / f"{name}.gguf", "llama")
+        if licence is not None:
+            writer.add_license(licence)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
+    found = [[each.name for each in read_licences(ModelFiles(tmp_path, f"{name}.gguf"))] for name in ("one", "two", "broken")]
+    assert found == [["apache-2.0"], ["unknown"], ["unknown"]]
+
+
+# --- only permissive sources ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def licensed(tmp_path: Path, family: Path) -> dict[str, Any]:
+    """A base and sources with cards: a is permissive, b non-commercial, c states nothing."""
+    for name, licence in (("base", "apache-2.0"), ("a", "mit"), ("b", "cc-by-nc-4.0"), ("c", None)):
+        folder = shutil.copytree(family / name, tmp_path / name)
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n" if licence else "")
+    return {"base": str(tmp_path / "base"), "sources": [str(tmp_path / name) for name in "abc"]}
+
+
+def test_only_permissive_sources_are_kept_and_the_others_named(
+    licensed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Pool(**licensed, licences="permissive")
+    assert [model.name for model in pool.sources] == ["a"]
+    reasons = {"b": "states cc-by-nc-4.0 (non-commercial)", "c": "states no licence, so that it is unknown"}
+    assert pool.left_out == reasons
+    said = "; ".join(f"'{name}' {reason}" for name, reason in reasons.items())
+    assert caplog.messages == [f"models.licences=permissive leaves out: {said}"]
+    with pytest.raises(ConfigError, match=r"there is no source 'b' \(models.licences=permissive leaves it out\); there are a"):
+        Pool(**licensed, licences="permissive", data_flow=["a", "b"]).for_paths()
+
+
+def test_without_the_filter_all_are_kept(licensed: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(**licensed)
+    assert ([model.name for model in pool.sources], pool.left_out, caplog.messages) == (["a", "b", "c"], {}, [])
+
+
+def test_a_licence_that_the_pool_states_counts_where_the_card_states_none(licensed: dict[str, Any]) -> None:
+    *others, c = licensed["sources"]
+    entries = [*others[:1], {"name": "b", "model": others[1], "licence": "mit"}, {"name": "c", "model": c, "licence": "mit"}]
+    pool = Pool(base=licensed["base"], sources=entries, licences="permissive")
+    assert [model.name for model in pool.sources] == ["a", "c"]  # b's card does say
+    assert [each.name for each in pool.sources[1].licences] == ["mit"]
+
+
+def test_sources_that_are_not_used_are_not_judged(licensed: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    assert Pool(**licensed, licences="permissive", use=["a"]).left_out == {}
+    assert caplog.messages == []
+
+
+def test_a_recipe_is_permissive_where_all_models_in_it_are(licensed: dict[str, Any], make_recipe: MakeRecipe) -> None:
+    a, b, _ = map(Path, licensed["sources"])
+    rule = ParameterRule(("*",), {"weight": (0.5, 0.5)})
+    good, bad = (make_recipe("linear", None, {"a": a, "x": x}, rule) for x in (Path(licensed["base"]), b))
+    sources = [{"name": "good", "recipe": to_record(good)}, {"name": "bad", "recipe": to_record(bad)}]
+    pool = Pool(base=licensed["base"], sources=sources, licences="permissive")
+    assert [model.name for model in pool.sources] == ["good"]
+    assert pool.left_out == {"bad": "states cc-by-nc-4.0 (non-commercial)"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"licences": "open"}, "models.licences must be permissive, or null for all, got 'open'"),
+        (
+            {"licences": "permissive", "use": ["b", "c"]},
+            "models.licences=permissive leaves no source: 'b' states cc-by-nc-4.0 (non-commercial); 'c' states no licence, so "
+            "that it is unknown; name others, or models.licences=null",
+        ),
+        (
+            {"licences": "permissive", "base": "{b}"},
+            "models.licences=permissive: the base '{b}' states cc-by-nc-4.0 (non-commercial), and every merge is made of it; "
+            "name another base, or models.base=null for a merge without one",
+        ),
+        ({"sources": [{"model": "{b}", "licence": 3}]}, "models: the licence of a model is a name such as apache-2.0, got 3"),
+        ({"base": {"model": "{b}", "licence": " "}}, "models: the licence of a model is a name such as apache-2.0, got ' '"),
+    ],
+)
+def test_licences_that_do_not_fit_are_one_sentence(licensed: dict[str, Any], changes: dict[str, Any], said: str) -> None:
+    b = licensed["sources"][1]
+    changes = {key: value.replace("{b}", b) if isinstance(value, str) else value for key, value in changes.items()}
+    with pytest.raises(ConfigError) as caught:
+        Pool(**licensed | changes)
+    assert str(caught.value) == said.replace("{b}", b)
+
+
+def test_the_models_in_a_recipe_are_found_through_recipes_inside_it(family: Path, make_recipe: MakeRecipe) -> None:
+    pool = Pool(base=str(family / "base"), sources=[str(family / name) for name in "abc"])
+    mixed = make_recipe("linear", None, {"a": family / "a", "b": family / "b"}, ParameterRule(("*",), {"weight": (0.5, 0.5)}))
+    assert [model.name for model in pool.models_in(mixed)] == ["a", "b"]
+    models = (Source("mix", ModelReference(recipe=mixed)), Source("c", ModelReference(str(family / "c"))))
+    path = DataFlowRecipe(models, (Step("mix", 0), Step("c", 1)), "residual", "float32")
+    assert [model.name for model in pool.models_in(path)] == ["a", "b", "c"]
+    based = make_recipe("task_arithmetic", family / "base", {"a": family / "a"}, ParameterRule(("*",), {"weight": (0.5,)}))
+    assert [model.name for model in pool.models_in(based)] == ["base", "a"]
 
 
 def test_any_models_end_of_sequence_token_ends_an_answer(tmp_path: Path) -> None:

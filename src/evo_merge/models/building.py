@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
+from evo_merge.licences import StatedLicence
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
+from evo_merge.models.pool_licences import with_own
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
 
 
@@ -106,6 +108,7 @@ class BuiltModel:
     name: str
     reference: ModelReference
     allowed_code: tuple[str, ...] = ()
+    licence: str | None = None  # where the cards of its models do not say
 
     @cached_property
     def _pool(self) -> Pool:
@@ -155,10 +158,9 @@ class BuiltModel:
         return self._pool.generation_config
 
     @property
-    def licence(self) -> str | None:
-        """That of its models where they agree; ``other`` where they do not or some state none."""
-        stated = {model.licence for model in self._pool.models}
-        return stated.pop() if len(stated) == 1 else "other"
+    def licences(self) -> tuple[StatedLicence, ...]:
+        """Those of all its models."""
+        return with_own(dict.fromkeys(each for model in self._pool.models for each in model.licences), self.licence)
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evo_merge.errors import ModelError
+from evo_merge.licences import StatedLicence, stated_in_card
 from evo_merge.models.reference import ModelFiles
 
 
@@ -30,22 +31,50 @@ def read_generation_config(files: ModelFiles) -> Any | None:
         raise ModelError(f"'{files.folder}' has a generation config that cannot be read: {_first_line(error)}") from error
 
 
-def read_licence(folder: Path) -> str | None:
-    """The licence that a model card states, or ``None`` where it states none."""
+def read_licences(files: ModelFiles) -> tuple[StatedLicence, ...]:
+    """The licences that a model states: in its card, or in a GGUF file without one; of an adapter also those of its base."""
+    of_model = _card_licences(files.folder, _card(files.folder) or _gguf_fields(files, _state(files)))
+    if files.adapter is None:
+        return of_model
+    return tuple(dict.fromkeys(_card_licences(files.adapter, _card(files.adapter)) + of_model))
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """The metadata of a folder's model card; empty where there is none, or none that can be read."""
     card = folder / "README.md"
     if not card.is_file():
-        return None
+        return {}
     import yaml
 
     parts = card.read_text(encoding="utf-8", errors="replace").split("---", 2)
     if len(parts) < 3 or parts[0].strip():
-        return None
+        return {}
     try:
         fields = yaml.safe_load(parts[1])
     except yaml.YAMLError:
-        return None  # a card that cannot be read states nothing
-    licence = fields.get("license") if isinstance(fields, dict) else None
-    return str(licence) if licence else None
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _card_licences(folder: Path, fields: dict[str, Any]) -> tuple[StatedLicence, ...]:
+    files = sorted(path for path in folder.glob("[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*") if path.is_file())
+    return stated_in_card(fields, str(files[0]) if files else None)
+
+
+@cache  # reading the header takes seconds, for it holds the vocabulary
+def _gguf_fields(files: ModelFiles, _: object) -> dict[str, Any]:
+    """``general.license`` of a GGUF file, as a card would state it."""
+    if files.gguf is None:
+        return {}
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ModelError(f"reading '{files.folder / files.gguf}' needs the package 'gguf': pip install gguf") from error
+    try:
+        fields = GGUFReader(files.folder / files.gguf).fields
+    except (OSError, ValueError, IndexError, KeyError):
+        return {}  # what reads its weights says why
+    return {"license": fields["general.license"].contents()} if "general.license" in fields else {}
 
 
 def _state(files: ModelFiles) -> tuple[Path, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """The models of a run: a base, the sources, and the check that they belong together."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,21 @@ import torch
 from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
-from evo_merge.models.description import read_config, read_generation_config, read_licence, read_tokenizer
+from evo_merge.licences import StatedLicence
+from evo_merge.models.description import read_config, read_generation_config, read_licences, read_tokenizer
+from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, permissive_only, with_own
 from evo_merge.models.reference import ModelFiles, locate, pinned
 from evo_merge.models.weights import Weights, open_weights
-from evo_merge.recipe import DTYPES, DataFlowRecipe, ModelReference, Recipe, Source, reference_from_record, to_record
+from evo_merge.recipe import (
+    DTYPES,
+    DataFlowRecipe,
+    ModelReference,
+    Recipe,
+    Source,
+    reference_from_record,
+    references,
+    to_record,
+)
 
 _TIED_COPY = "lm_head.weight"
 _SAMPLE = 1 << 20  # bytes
@@ -51,8 +62,8 @@ class Model(Weights, Protocol):
         """The generation config, or ``None``."""
 
     @property
-    def licence(self) -> str | None:
-        """What the model card states."""
+    def licences(self) -> tuple[StatedLicence, ...]:
+        """What the model states, or the models that it is made of; all of it applies."""
 
     @property
     def fingerprint(self) -> str:
@@ -67,6 +78,7 @@ class StoredModel:
     reference: ModelReference
     files: ModelFiles
     weights: Weights
+    licence: str | None = None  # where its card does not say
 
     @cached_property
     def config(self) -> Any:
@@ -109,9 +121,9 @@ class StoredModel:
         return read_generation_config(self._plain_files)
 
     @cached_property
-    def licence(self) -> str | None:
-        """What the model card states."""
-        return read_licence(self.files.adapter or self.files.folder)
+    def licences(self) -> tuple[StatedLicence, ...]:
+        """What the model card states, of an adapter also what that of its base does."""
+        return with_own(read_licences(self.files), self.licence)
 
     @property
     def fingerprint(self) -> str:
@@ -146,16 +158,20 @@ class Pool:
     Args:
         base: What the sources were tuned from; ``None`` where a merge needs none.
         sources: At least one; each a name, or a mapping with ``name`` and ``model`` (and ``revision``) or ``adapter`` and
-            ``base``.
+            ``base``. Beside these ``licence``, for a model whose card does not say.
         use: Names of the sources to merge; ``None`` is all.
+        licences: ``permissive`` leaves out sources that do not allow a merge under Apache-2.0; ``None`` leaves out none.
         adapters: Folder in which adapters named by a relative path are looked for.
         out_dtype: Of the candidates and the checkpoint; ``None`` is what the base is stored in.
         residency: Where the weights wait for the next candidate: ``device``, ``host``, ``disk``, or ``auto``.
         data_flow: Names of the sources that ``merge=dfs`` runs through, model A first; ``None`` is all, in their order.
         headers_only: Leave weights that are not on this machine on the hub; enough to make a plan.
 
+    Attributes:
+        left_out: The sources that ``licences`` left out, with the reason.
+
     Raises:
-        ConfigError: Two sources of one name, an unknown name under ``use``, or a wrong value.
+        ConfigError: Two sources of one name, an unknown name under ``use``, a wrong value, or no source whose licence fits.
         ModelError: A model that cannot be found or read.
     """
 
@@ -165,6 +181,7 @@ class Pool:
         base: str | Mapping[str, Any] | None,
         sources: Sequence[str | Mapping[str, Any]],
         use: Sequence[str] | None = None,
+        licences: str | None = None,
         adapters: str | None = None,
         out_dtype: str | None = None,
         residency: str = "auto",
@@ -175,18 +192,27 @@ class Pool:
             raise ConfigError(f"models.residency must be one of {', '.join(RESIDENCIES)}, got '{residency}'")
         if out_dtype is not None and out_dtype not in DTYPES:
             raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
+        if licences not in (None, PERMISSIVE):
+            raise ConfigError(f"models.licences must be {PERMISSIVE}, or null for all, got '{licences}'")
         self._opened: dict[ModelFiles, Weights] = {}
         self._models: dict[tuple[ModelReference, tuple[str, ...]], Model] = {}
         self._headers_only = headers_only
         self.base: Model | None = None
         self.sources: tuple[Model, ...] = ()
         try:
-            named = [_named(entry, adapters) for entry in sources]
+            parted = [licence_apart(entry) for entry in sources]
+            named = [_named(entry, adapters) for entry, _ in parted]
+            base, base_licence = (None, None) if base is None else licence_apart(base)
             base_reference = None if base is None else reference_from_record(base)
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
-        self.base = None if base_reference is None else self._open("base", base_reference, ())
-        self.sources = tuple(self._open(source.name, source.reference, ()) for source in _chosen(named, use))
+        chosen = _chosen(named, use)
+        own = {source.name: licence for source, (_, licence) in zip(named, parted, strict=True)}
+        self.left_out: dict[str, str] = {}
+        if licences == PERMISSIVE:
+            chosen, self.left_out = permissive_only(base_reference, base_licence, chosen, own)
+        self.base = None if base_reference is None else self._open("base", base_reference, (), base_licence)
+        self.sources = tuple(self._open(source.name, source.reference, (), own[source.name]) for source in chosen)
         self.residency = residency
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
@@ -208,7 +234,8 @@ class Pool:
         """The models that ``merge=dfs`` runs through, model A first, without a base; raises ``ConfigError``."""
         by_name = {source.name: source for source in self.sources}
         if unknown := [name for name in self._data_flow if name not in by_name]:
-            raise ConfigError(f"models.data_flow: there is no source '{unknown[0]}'; there are {', '.join(by_name)}")
+            why = " (models.licences=permissive leaves it out)" if unknown[0] in self.left_out else ""
+            raise ConfigError(f"models.data_flow: there is no source '{unknown[0]}'{why}; there are {', '.join(by_name)}")
         if len(set(self._data_flow)) < max(2, len(self._data_flow)):
             raise ConfigError(
                 f"merge=dfs runs through the layers of two models or more, got {', '.join(self._data_flow) or 'none'}; "
@@ -231,21 +258,26 @@ class Pool:
             self._models[key] = self._open(name, reference, allowed_code)
         return self._models[key]
 
-    def _open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...]) -> Model:
+    def _open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...], licence: str | None = None) -> Model:
         if reference.recipe is not None:
             from evo_merge.models.building import BuiltModel  # a recipe has models of its own, hence a pool
 
-            return BuiltModel(name, reference, allowed_code)
+            return BuiltModel(name, reference, allowed_code, licence)
         for model in (*self.sources, *([] if self.base is None else [self.base])):
             if model.reference == reference:
                 return model
         files = locate(reference, headers_only=self._headers_only)
-        return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened))
+        return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened), licence)
 
     @property
     def models(self) -> tuple[Model, ...]:
         """The base, where there is one, and the sources."""
         return self.sources if self.base is None else (self.base, *self.sources)
+
+    def models_in(self, recipe: Recipe) -> tuple[Model, ...]:
+        """Those of the pool's models whose weights a recipe takes, itself or by a recipe inside it."""
+        inside = set(_references_in(recipe))
+        return tuple(model for model in self.models if model.reference in inside)
 
     @property
     def leader(self) -> Model:
@@ -291,6 +323,13 @@ class Pool:
         stored = max(dict.fromkeys(floats), key=floats.count, default=torch.float32)
         name = str(stored).removeprefix("torch.")
         return name if name in DTYPES else "float32"
+
+
+def _references_in(recipe: Recipe) -> Iterator[ModelReference]:
+    for reference in references(recipe):
+        yield reference
+        if reference.recipe is not None:
+            yield from _references_in(reference.recipe)
 
 
 def _end_tokens(config: Any) -> list[int]:

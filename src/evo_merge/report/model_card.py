@@ -7,8 +7,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from evo_merge.licence_table import Terms
+from evo_merge.licences import ResultLicence, StatedLicence, combine, in_words
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe, to_yaml
 from evo_merge.recipe import references as references_of
+from evo_merge.report.summary import tested
 from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value, path_in_words
 from evo_merge.tasks.base import Prompt
 
@@ -18,7 +21,7 @@ def model_card(
     recipe: Recipe,
     *,
     name: str,
-    licenses: Mapping[str, str | None],
+    licences: Mapping[str, Sequence[StatedLicence]],
     languages: Sequence[str] = (),
     prompt: Prompt | None = None,
 ) -> str:
@@ -28,10 +31,11 @@ def model_card(
         summary: The content of ``summary.json``; a run without test scores gives a card that says so.
         recipe: Of the exported checkpoint.
         name: What the model is called.
-        licenses: What each source (and the base) states as its licence, by name; ``None`` where it states none.
+        licences: What each model whose weights are in the merge states, by name.
         prompt: What the task asks with, for one problem: a merge answers well only to what it was chosen by.
         languages: ISO 639 codes of the task's language, where it has one.
     """
+    licence = combine(licences)
     body = "\n\n".join(
         [
             f"# {name}",
@@ -47,10 +51,10 @@ def model_card(
             "## Limits",
             _limits(summary),
             "## Licence",
-            _licence(licenses),
+            _licence(licences, licence),
         ]
     )
-    data = _metadata(summary, recipe, name, licenses, languages)
+    data = _metadata(summary, recipe, name, licence, languages)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
 
 
@@ -88,34 +92,33 @@ model = AutoModelForCausalLM.from_pretrained(path)
 
 
 def _metadata(
-    summary: Mapping[str, Any], recipe: Recipe, name: str, licenses: Mapping[str, str | None], languages: Sequence[str]
+    summary: Mapping[str, Any], recipe: Recipe, name: str, licence: ResultLicence, languages: Sequence[str]
 ) -> ModelCardData:
     bases = hub_ids(recipe)
-    license_ = _common_license(licenses)
     fields: dict[str, Any] = {
         "model_name": name,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["merge", "evo-merge"],
-        "license": license_,
+        "license": licence.license,
     }
-    if license_ == "other":
-        fields["license_name"] = "those-of-the-source-models"
+    if licence.license_name is not None:
+        fields["license_name"] = licence.license_name
     if languages:
         fields["language"] = list(languages)
     if bases:
         fields |= {"base_model": bases, "base_model_relation": "merge"}
-    best = summary.get("test", {}).get("best")
-    if best is not None:
+    if "best" in summary.get("test", {}):
         fields["eval_results"] = [
             EvalResult(
                 task_type="text-generation",
                 dataset_type=summary["task"],
                 dataset_name=summary["task"],
                 dataset_split="test",
-                metric_type=summary["objective"],
-                metric_value=round(best["score"], 4),
+                metric_type=objective,
+                metric_value=round(tested(summary, objective)["best"]["score"], 4),
             )
+            for objective in summary["objectives"]
         ]
     return ModelCardData(**fields)
 
@@ -185,6 +188,26 @@ def _results(summary: Mapping[str, Any]) -> list[str]:
     test = summary.get("test", {})
     if "best" not in test:
         return ["The merge has not been scored on test problems."]
+    if "objectives" not in test:
+        return _scores(summary["task"], summary["objective"], test)
+    told = [
+        part for name, found in test["objectives"].items() for part in (f"### {name}", *_scores(summary["task"], name, found))
+    ]
+    return [_chosen_among(summary), *told]
+
+
+def _chosen_among(summary: Mapping[str, Any]) -> str:
+    """How several objectives made one choice."""
+    names = listing([f"`{name}`" for name in summary["objectives"]])
+    if summary["fitness"] != summary["objectives"]:
+        return f"The search maximised `{summary['fitness'][0]}`, one number made of {names}."
+    n = len(summary["search"]["front"])
+    found = f"one of {n} merges that are" if n > 1 else "the only merge that is"
+    return f"The search maximised {names}, each by itself. This is {found} on the Pareto front of all that it tried."
+
+
+def _scores(task: str, objective: str, test: Mapping[str, Any]) -> list[str]:
+    """The test scores in one objective."""
     entries = [
         (ROLES["best"], test["best"], None),
         *((name, entry, "source model") for name, entry in test["sources"].items()),
@@ -208,7 +231,7 @@ def _results(summary: Mapping[str, Any]) -> list[str]:
         )
         rows.append(f"| {' | '.join(cells)} |")
     intro = (
-        f"Mean `{summary['objective']}` on the {test['n']} test problems of `{summary['task']}`, which the search "
+        f"Mean `{objective}` on the {test['n']} test problems of `{task}`, which the search "
         "never saw; p is from a paired test on the same problems, corrected for all comparisons."
     )
     return [intro, "\n".join(rows)]
@@ -222,6 +245,8 @@ def _limits(summary: Mapping[str, Any]) -> str:
     best = summary.get("search", {}).get("best")
     if best is None:
         return said
+    if len(summary["objectives"]) > 1:
+        return f"{said} It was chosen among many by its scores on the search problems, which flatter it; test scores do not."
     written = ScoreFormat(0 <= best <= 1)
     asked = "search problems of its generation" if summary["search"].get("batches") else "search problems"
     return (
@@ -229,24 +254,12 @@ def _limits(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _common_license(licenses: Mapping[str, str | None]) -> str:
-    """The licence of all sources, ``other`` where they differ or some state none, ``unknown`` where none states any."""
-    stated = {None if license_ is None else license_.strip().lower() for license_ in licenses.values()}
-    if stated <= {None}:
-        return "unknown"
-    return next(str(license_) for license_ in stated) if len(stated) == 1 else "other"
-
-
-def _licence(licenses: Mapping[str, str | None]) -> str:
-    common = _common_license(licenses)
-    if common == "unknown":
-        return "The source models do not state a licence; find out before you pass this model on."
-    if common != "other":
-        return f"All source models state `{common}`."
-    each = listing([f"`{name}` {'none' if text is None else f'`{text}`'}" for name, text in licenses.items()])
+def _licence(licences: Mapping[str, Sequence[StatedLicence]], licence: ResultLicence) -> str:
+    shows_all = not licences or licence.terms is Terms.PERMISSIVE
+    stated = "" if shows_all else f" The models state: {in_words(licences)}."
     return (
-        f"The source models state different licences: {each}. All of them apply, so read each before you use or share "
-        "this model."
+        f"**{licence.terms.value[0].upper()}{licence.terms.value[1:]}.** {licence.sentence}{stated} This is what the models' "
+        "cards state, combined; it is no legal advice."
     )
 
 

@@ -1,0 +1,117 @@
+"""``python -m evo_merge.check models=POOL``: whether a pool can be merged, and what speaks for and against it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from evo_merge.command_line import run_hydra
+
+if TYPE_CHECKING:
+    from evo_merge.mergeability import Mergeability
+
+PARTS = ("models",)
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the command; returns the exit code."""
+    return run_hydra("check", _job)
+
+
+def _job(config: DictConfig) -> None:
+    from evo_merge.config import check
+
+    check(config, PARTS)
+    from hydra.utils import instantiate
+
+    from evo_merge.evaluation.setup import few_threads
+    from evo_merge.models.compatibility import refuse_unmixable
+    from evo_merge.models.copies import refuse_copies
+    from evo_merge.models.mergeability import measure
+
+    pool = instantiate(config.models, _convert_="all")
+    for warning in refuse_unmixable(pool.base, pool.sources):
+        log.warning("%s", warning)
+    refuse_copies(pool.sources)
+    with few_threads(pool):
+        print(describe(measure(pool)))  # noqa: T201
+
+
+def describe(found: Mergeability) -> str:
+    """The measures as tables, then what they mean, a line each; ``!`` marks what speaks against merging."""
+    size = f"{found.n_weights:,} weights each"
+    if found.base is None:
+        blocks = [f"no base, {size}", _pairs_without_base(found)]
+    else:
+        blocks = [f"base {found.base}, {size}, norm {found.base_norm:.4g}", _sources(found), _pairs(found)]
+    blocks.append("\n".join(f"{'!' if finding.is_warning else '-'} {finding.text}" for finding in found.findings))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _sources(found: Mergeability) -> str:
+    head = ("source", "from the base?", "relative norm", "norm of task vector", "entries changed", "cosine with its matrices")
+    rows = [
+        (
+            source.name,
+            source.descends or "–",
+            _number(source.relative_norm),
+            _number(source.task_norm),
+            _percent(source.changed),
+            _number(source.base_cosine),
+        )
+        for source in found.sources
+    ]
+    return _table(head, rows)
+
+
+def _pairs(found: Mergeability) -> str:
+    head = ("task vectors of", "cosine", "kinship", "opposite signs", "weighted by size")
+    rows = [
+        (
+            f"{pair.first}, {pair.second}",
+            _number(pair.cosine),
+            _number(pair.kinship),
+            _percent(pair.sign_conflict),
+            _percent(pair.weighted_conflict),
+        )
+        for pair in found.pairs
+    ]
+    if len(rows) > 1:
+        rows.append(("mean", "", _number(found.mean_kinship), "", ""))
+    return _table(head, rows) if rows else ""
+
+
+def _pairs_without_base(found: Mergeability) -> str:
+    head = ("weights of", "one ancestor?", "relative distance", "cosine of matrices")
+    rows = [
+        (f"{pair.first}, {pair.second}", pair.are_kin, _number(pair.distance), _number(pair.weight_cosine))
+        for pair in found.pairs
+    ]
+    return _table(head, rows) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Names to the left, numbers to the right, two spaces between columns."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        for row in (head, *rows)
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
