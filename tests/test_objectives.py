@@ -185,7 +185,7 @@ def test_bounds_that_cannot_be_are_one_sentence(constraints: Mapping[str, Any], 
 def test_a_failed_candidate_stays_failed() -> None:
     lost = failed(METRICS, 2, "weights are not finite")
     assert judged(aim(), lost).fitness.tolist() == [-np.inf, -np.inf]
-    one = judged(aim(None, {"brevity": -3}, WeightedSum(weights={})), lost)
+    one = judged(aim(None, {"brevity": -3}, WeightedSum(weights=None)), lost)
     assert one.fitness.tolist() == [-np.inf]
     assert one.failure == "weights are not finite"
 
@@ -194,7 +194,7 @@ def test_a_weighted_sum_is_one_number_and_the_objectives_stay() -> None:
     found = judged(aim(None, None, WeightedSum(weights={"ja/accuracy": 2, "en/accuracy": 1})), evaluation([1], [1, 0]))
     assert found.fitness.tolist() == [2.5]
     assert found.objectives.tolist() == [1.0, 0.5]
-    mean = aim(None, None, WeightedSum(weights={}))
+    mean = aim(None, None, WeightedSum(weights=None))
     assert judged(mean, evaluation([1], [1, 0])).fitness.tolist() == [0.75]
     assert mean.fitness_names == ("weighted_sum",)
     assert aim().fitness_names == METRICS

@@ -16,11 +16,12 @@ from evo_merge.evaluation.setup import new_pool, new_trainer
 from evo_merge.genome import Gene
 from evo_merge.models.building import check_buildable
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.copies import refuse_copies
 from evo_merge.models.pool import Pool
 from evo_merge.objectives import Aim, aim_of
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.plan import Needs, needs_of
-from evo_merge.recipe import methods_of
+from evo_merge.recipe import ParameterSpaceRecipe, methods_of
 from evo_merge.search import Budget
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
@@ -55,6 +56,11 @@ class Parts:
     def allowed_code(self) -> tuple[str, ...]:
         """Dotted names of methods from elsewhere that may run: those that the user allowed, and the config's own."""
         return (*self.settings.allow_code, *(name for recipe in starts(self.program) for name in methods_of(recipe)))
+
+    @property
+    def are_mixed(self) -> bool:
+        """Whether the weights of the sources are mixed, so that it matters what they have in common."""
+        return any(isinstance(recipe, ParameterSpaceRecipe) for recipe in starts(self.program))
 
     @property
     def needs(self) -> Needs:
@@ -103,6 +109,8 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
         generator=instantiate(config.generator, _convert_="all"),
         trainer=new_trainer(config),
     )
+    if parts.are_mixed:
+        refuse_copies(pool.sources)
     for warning in sorted(_warnings(parts)):
         log.warning("%s", warning)
     return parts
@@ -160,7 +168,7 @@ def _aim(config: DictConfig, settings: RunSettings, task: Task, program: Program
         task.metrics,
         task.objectives,
         settings.objectives,
-        settings.constraints,
+        settings.constraints or {},
         instantiate(config.scalarize, _convert_="all") if "_target_" in config.get("scalarize", {}) else None,
         [entrant.name for entrant in beside if entrant.role == "source"],
         next(starts(program)),

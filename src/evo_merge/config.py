@@ -14,6 +14,7 @@ from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
 
 SELECTIONS = ("search", "validation")
+EXPORTS = ("best", "front")
 _LISTS = (Sequence, list, tuple)  # collections.abc, which is what typing.get_origin gives
 _MAPPINGS = (Mapping, dict)
 _HINTS = {
@@ -50,8 +51,9 @@ class RunSettings:
     allow_code: list[str] = field(default_factory=list)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    export: str = "best"
     objectives: list[str] | None = None
-    constraints: dict[str, Any] = field(default_factory=dict)
+    constraints: dict[str, Any] | None = None
 
 
 def run_settings(config: DictConfig) -> RunSettings:
@@ -61,6 +63,8 @@ def run_settings(config: DictConfig) -> RunSettings:
     settings = typing.cast(RunSettings, OmegaConf.to_object(merged))
     if settings.selection not in SELECTIONS:
         raise ConfigError(f"selection must be one of {', '.join(SELECTIONS)}, got '{settings.selection}'")
+    if settings.export not in EXPORTS:
+        raise ConfigError(f"export must be one of {', '.join(EXPORTS)}, got '{settings.export}'")
     if settings.seed < 0:
         raise ConfigError(f"seed must be 0 or above, got {settings.seed}")
     if settings.evaluation.batch is not None:

@@ -51,7 +51,7 @@ def _job(config: DictConfig) -> None:
         _write(Path(str(config.out)).expanduser(), [row for rows in scored.values() for row in rows])
     what = task.name if config.completions is not None else f"{task.name} {config.split}"
     for name, rows in scored.items():
-        _print_score(rows, f"{what}, {name}" if name else what)
+        _print_scores(rows, f"{what}, {name}" if name else what)
 
 
 def _judge_saved(task: Any, path: str) -> list[dict[str, Any]]:
@@ -120,7 +120,8 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
 
 def _verdict(task: Any, example: Any, completion: str) -> dict[str, Any]:
     if not hasattr(task, "judge"):  # a task of the user's own
-        return dict(zip(task.metrics, task.score(example, completion), strict=True))
+        scored = zip(task.metrics, task.score(example, completion), strict=True)
+        return {name: value for name, value in scored if not math.isnan(value)}  # of several tasks each has its own metrics
     verdict = task.judge(example, completion)
     number = verdict.number if verdict.number is None or math.isfinite(verdict.number) else None  # JSON has no infinity
     return {"number": number, "correct": verdict.correct, "language_ok": verdict.language_ok, "score": verdict.score}
@@ -135,13 +136,23 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
         raise ConfigError(f"out: cannot write '{path}': {error.strerror}") from error
 
 
-def _print_score(rows: list[dict[str, Any]], what: str) -> None:
+def _print_scores(rows: list[dict[str, Any]], what: str) -> None:
+    """A line for the rows that were measured alike: one, but for several tasks together."""
+    by_metrics: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        measured = tuple(key for key, value in row.items() if isinstance(value, bool | float | int) and key != "number")
+        by_metrics.setdefault(measured, []).append(row)
+    for measured, alike in by_metrics.items():
+        _print_score(alike, measured, what)
+
+
+def _print_score(rows: list[dict[str, Any]], measured: tuple[str, ...], what: str) -> None:
     import numpy as np
 
     from evo_merge.report.statistics import interval
 
-    measured = [key for key, value in rows[0].items() if isinstance(value, bool | float | int) and key != "number"]
     first = "score" if "score" in measured else measured[0]
+    what = what if first == "score" else f"{what}, {first}"
     scores = np.asarray([row[first] for row in rows], dtype=np.float64)
     bounds = interval(scores)
     others = ", ".join(f"{key} {100 * np.mean([row[key] for row in rows]):.1f} %" for key in measured if key != first)

@@ -57,6 +57,14 @@ class Aim:
         """How many numbers that are."""
         return len(self.fitness_names)
 
+    def in_words(self) -> str:
+        """What is maximised, and what must be kept."""
+        wanted = ", ".join(self.objectives)
+        if self.scalarization is not None:
+            wanted = f"{self.scalarization.name} of {wanted}"
+        bounds = [f"{name} at least {f'that of {b}' if isinstance(b, str) else b}" for name, b in self.constraints.items()]
+        return f"{wanted}; {', '.join(bounds)}" if bounds else wanted
+
     def judged(self, recipe: Recipe, evaluation: Evaluation, references: References) -> Evaluation:
         """An evaluation by the task with the aim's columns, the objectives first, and what the aim makes of them."""
         known = tuple(dict.fromkeys((*evaluation.metrics, *self.added)))

@@ -23,6 +23,7 @@ from evo_merge.models.residency import (
     path_bytes,
     weight_bytes,
 )
+from evo_merge.objectives import Aim
 from evo_merge.search import Budget
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
@@ -124,6 +125,7 @@ def describe_plan(
     needs: Needs,
     folder: Path,
     portion: Portion,
+    aim: Aim,
 ) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
     n_search = len(portion.positions or task.examples("search"))
@@ -152,6 +154,7 @@ def describe_plan(
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
+        f"wanted      {aim.in_words()}",
         f"models      {', '.join(f'{model.name} ({model.reference})' for model in pool.models)}",
         f"licences    {in_words(stated)}{left_out}",
         f"            the merge: {combined.terms.value}. {combined.sentence}",

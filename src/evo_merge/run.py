@@ -30,8 +30,10 @@ from evo_merge.errors import Interrupted
 from evo_merge.evaluation.aimed import Aimed
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.setup import few_threads, new_evaluator
+from evo_merge.mergeability import Mergeability
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
+from evo_merge.models.mergeability import measure
 from evo_merge.models.pool import Pool
 from evo_merge.plan import describe_plan, refuse_shortage
 from evo_merge.recipe import DataFlowRecipe, to_yaml
@@ -54,7 +56,9 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     parts = compose_parts(config, settings)
     spaces, batch_size = parts.program.spaces, parts.generator.batch_size
     most, portion = parts.program.most_candidates(parts.budget), parts.portion(0)
-    text = describe_plan(spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion)
+    text = describe_plan(
+        spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion, parts.aim
+    )
     print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
 
@@ -66,11 +70,14 @@ def start(config: DictConfig, settings: RunSettings, names: dict[str, str], fold
     run_id = uuid.uuid4().hex[:8]
     trackers = _trackers(config, run_id, folder)
     with _closing(trackers), few_threads(parts.pool):
-        scorer = _scorer(parts, trackers)  # before there is a study: what cannot be read or asked leaves none behind
+        # Before there is a study: what cannot be read, mixed or asked leaves none behind.
+        measured, scorer = _measured(parts, trackers), _scorer(parts, trackers)
         with opened(Study.create(folder)) as study:
             study.set("config", OmegaConf.to_yaml(config, resolve=True))
             study.set("names", json.dumps(names))
             study.set(_RUN_ID, run_id)
+            if measured is not None:
+                study.set("mergeability", measured.to_json())
             _run(config, parts, scorer, study, folder, trackers)
 
 
@@ -82,6 +89,18 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
         trackers = _trackers(config, study.get(_RUN_ID) or "", folder)
         with _closing(trackers), few_threads(parts.pool):
             _run(config, parts, _scorer(parts, trackers), study, folder, trackers)
+
+
+def _measured(parts: Parts, trackers: Sequence[Tracker]) -> Mergeability | None:
+    """How mergeable the sources are; ``None`` where no weights are mixed. What speaks against merging them is a warning."""
+    if not parts.are_mixed:
+        return None
+    _tell(trackers, "measuring how mergeable the sources are")
+    measured = measure(parts.pool, parts.trainer.strategy.root_device)
+    for finding in measured.findings:
+        if finding.is_warning:
+            log.warning("%s", finding.text)
+    return measured
 
 
 def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
@@ -169,9 +188,10 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
     best = found.best.recipe
     recipe = replace_text(folder / "recipe.yaml", to_yaml(best))
     shutil.rmtree(folder / "front", ignore_errors=True)  # of a resumed run that chose again, like the model
-    if len(found.front) > 1:
-        for member in found.front:
-            replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
+    for member in found.front if len(found.front) > 1 else ():
+        replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
+        if parts.settings.export == "front":
+            write_checkpoint(member.recipe, parts.pool, folder / "front" / str(member.number), allowed_code=parts.allowed_code)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     write_checkpoint(best, parts.pool, model, allowed_code=parts.allowed_code)

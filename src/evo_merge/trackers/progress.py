@@ -2,11 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from evo_merge.pareto import Front
 from evo_merge.trackers.base import Candidate, Generation, SearchStart
+from evo_merge.trackers.table import are_fractions, result_table, score_text
 
 PLAIN_WIDTH = 120  # where there is no terminal to ask
 
@@ -131,9 +131,8 @@ class Progress:
             return line
         best = members[0]
         where = f"candidate {best.number}, generation {best.generation}" if len(members) == 1 else f"a front of {len(members)}"
-        missed = f", misses the constraints by {best.evaluation.violation:.3g}" if best.evaluation.violation > 0 else ""
         name = f" {self._start.objectives[0]}" if len(self._start.objectives) == 1 else ""
-        return line.append(f"{name} ({where}{missed})", style="not bold default")
+        return line.append(f"{name} ({where})", style="not bold default")
 
     # -- in both -------------------------------------------------------------------------------------------------------
 
@@ -144,8 +143,11 @@ class Progress:
             return "none yet"
         greatest = [float(max(column)) for column in zip(*fitness, strict=True)]
         if len(greatest) == 1:
-            return self._shown(greatest[0])
-        return ", ".join(f"{name} {_score(v, 0 <= v <= 1)}" for name, v in zip(self._start.objectives, greatest, strict=True))
+            shown = [self._shown(greatest[0])]
+        else:
+            shown = [f"{name} {score_text(v, 0 <= v <= 1)}" for name, v in zip(self._start.objectives, greatest, strict=True)]
+        violation = self._front.members[0].evaluation.violation  # all members miss as much
+        return ", ".join(shown) + (f", which misses the constraints by {violation:.3g}" if violation > 0 else "")
 
     def _baselines(self) -> str:
         assert self._start is not None
@@ -172,7 +174,7 @@ class Progress:
 
     def _shown(self, score: float) -> str:
         assert self._start is not None
-        return _score(score, _are_fractions(self._start.baselines.values()))
+        return score_text(score, are_fractions(self._start.baselines.values()))
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
@@ -182,55 +184,8 @@ class Progress:
         self._console.file.flush()  # a pipe is block-buffered
 
 
-def result_table(summary: Mapping[str, Any]) -> Table:
-    """The content of ``summary.json`` as a table: everyone's test score, and by how much the best merge is above it."""
-    test = summary["test"]
-    paired = test.get("paired", {})
-    kinds = ("sources", "unoptimised", "stages", "ablation")
-    groups = [(name, entry) for kind in kinds for name, entry in test.get(kind, {}).items()]
-    entries = [*groups, ("evolved merge", test["best"])]
-    is_fraction = _are_fractions(entry["score"] for _, entry in entries)
-    table = Table(
-        title=f"{summary['task']}: {summary['objective']} on {test['n']} test examples",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("model", overflow="fold")
-    for heading in ("score", "95 % interval", "evolved is above by", "p"):
-        table.add_column(heading, justify="right")
-    for name, entry in entries:
-        pair = paired.get(name, {})
-        table.add_row(
-            Text(name),
-            _score(entry["score"], is_fraction),
-            " to ".join(_score(end, is_fraction) for end in entry["interval"]),
-            _difference(pair["difference"], is_fraction) if "difference" in pair else "",
-            _p_value(pair["p"]) if "p" in pair else "",
-            style="bold" if entry is test["best"] else None,
-        )
-    return table
-
-
 def _fitness(candidate: Candidate) -> float:
     return float(candidate.evaluation.fitness[0])
-
-
-def _are_fractions(scores: Iterable[float]) -> bool:
-    return all(0.0 <= score <= 1.0 for score in scores)
-
-
-def _score(score: float, is_fraction: bool) -> str:  # noqa: FBT001 - how all scores of one table are shown
-    if not math.isfinite(score):
-        return "none yet"
-    return f"{100 * score:.1f} %" if is_fraction else f"{score:.4g}"
-
-
-def _difference(difference: float, is_fraction: bool) -> str:  # noqa: FBT001
-    return f"{100 * difference:+.1f} points" if is_fraction else f"{difference:+.4g}"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _clock(seconds: float) -> str:
