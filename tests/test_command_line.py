@@ -321,7 +321,7 @@ def test_the_plan_says_what_a_run_will_need_and_starts_none(command, tmp_path):
     ended = command("plan=true", "merge.bounds={weight: [-0.5, 1.5]}", "budget.evaluations=50")
 
     assert (ended.code, ended.err) == (0, "")
-    plan = dict(re.match(r"(\w+)\s+(.*)", line).groups() for line in ended.out.splitlines())
+    plan = dict(re.match(r"(\w+)\s+(.*)", line).groups() for line in ended.out.splitlines() if line[0] != " ")
     assert {"genes", "candidates", "memory", "disk", "time"} <= set(plan)
     assert plan["genes"].startswith("6: weight/ja")
     assert "50" in plan["candidates"]

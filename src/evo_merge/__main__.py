@@ -27,6 +27,8 @@ def _prepare(argv: list[str]) -> None:
         folder = Path(options["resume"].strip("'\"")).expanduser()
         if "-m" in argv or "--multirun" in argv:
             raise ConfigError("resume continues one run; leave out --multirun")
+        if "experiment" in options:  # one may be a sweep, each of whose runs would be refused
+            raise ConfigError("resume takes 'experiment' from the run; leave it out")
         if not (folder / "study.sqlite").is_file():
             raise ConfigError(
                 f"resume: '{folder}' holds no run (it has no study.sqlite); name a run folder such as outputs/<day>/<time>"

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
+from evo_merge.archive import KeepsArchive
 from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, IncompatibleModelsError
@@ -181,6 +182,8 @@ def _aim(config: DictConfig, settings: RunSettings, task: Task, program: Program
                 f"optimizer that takes several ({', '.join(TAKE_SEVERAL)}), one of them with 'objectives=[{names[0]}]', or how "
                 "they become one number: scalarize=weighted_sum or scalarize=chebyshev"
             )
+        if isinstance(optimizer, KeepsArchive):
+            optimizer.expect(len(names), is_batched=settings.evaluation.batch is not None)
     return aim
 
 

@@ -22,6 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
+from evo_merge.archive import read_archive, write_archive
 from evo_merge.baselines import single_model
 from evo_merge.choose import Choice, choose, record_choice
 from evo_merge.compose import Parts, compose_parts
@@ -36,7 +37,7 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.mergeability import measure
 from evo_merge.models.pool import Pool
 from evo_merge.plan import describe_plan, refuse_shortage
-from evo_merge.recipe import DataFlowRecipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
 from evo_merge.report.model_card import model_card
 from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Recorded, Run
@@ -48,6 +49,7 @@ from evo_merge.trackers.progress import Progress
 
 log = logging.getLogger(__name__)
 _RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
+_MOST_TESTED = 50  # members of an archive
 _COMPARED = 50  # answers of the written model and of the candidate
 
 
@@ -142,8 +144,8 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             _tell(trackers, "scoring the finalists on the validation split")
         found = record_choice(parts, study, evaluator, stage_results)
         _tell(trackers, "scoring the test split")
-        for entrant in study.entrants():
-            evaluator.evaluate(entrant.recipe, Portion("test"))
+        for recipe in _tested(study):
+            evaluator.evaluate(recipe, Portion("test"))
         scorer.release()
         _tell(trackers, "writing the model and the report")
         files = _write(parts, study, folder, found)
@@ -184,6 +186,20 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
     return scores
 
 
+def _tested(study: Study) -> Iterator[Recipe]:
+    """Who is asked the test split: everyone that is compared, and the members of an archive, where they are not too many."""
+    yield from (entrant.recipe for entrant in study.entrants())
+    for stage in sorted(study.stages()):
+        archive = read_archive(study, stage)
+        members = () if archive is None else archive.candidates
+        if len(members) > _MOST_TESTED:
+            log.warning(
+                "the archive has %d members, more than %d, so they are not asked the test split", len(members), _MOST_TESTED
+            )
+            continue
+        yield from (study.candidate(number).recipe for number in members)
+
+
 def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path]:
     best = found.best.recipe
     recipe = replace_text(folder / "recipe.yaml", to_yaml(best))
@@ -192,6 +208,7 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
         replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
         if parts.settings.export == "front":
             write_checkpoint(member.recipe, parts.pool, folder / "front" / str(member.number), allowed_code=parts.allowed_code)
+    archived = write_archive(folder, study, sorted(study.stages()))
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     write_checkpoint(best, parts.pool, model, allowed_code=parts.allowed_code)
@@ -208,7 +225,7 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
         prompt=parts.task.prompt(parts.task.examples("test")[0]),
     )
     replace_text(model / "README.md", card)
-    return [recipe, *reports, model]
+    return [recipe, *reports, *([archived[0].parent] if archived else []), model]
 
 
 def _compare_written(parts: Parts, study: Study, best: DataFlowRecipe, model: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from threadpoolctl import threadpool_limits
 
+from evo_merge.archive import record_archive
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.optimizers.base import Optimizer
@@ -161,6 +162,7 @@ class Search:
                 log.warning("the search ends: the last %d generations proposed nothing new", self._n_idle)
                 break
             self._generation()
+        record_archive(self._run.study, self.stage.optimizer, self.stage.name)
 
     def advance_to(self, generations: int) -> None:
         """Run generations until there are so many, and no further where a resumed run has more: others have their turn.

@@ -2,72 +2,113 @@
 
 # ruff: noqa: T201 (a command prints)
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evo_merge.errors import EvoMergeError
-from evo_merge.report.results import RunResults, read_results, scores
-from evo_merge.report.statistics import interval
-from evo_merge.report.wording import duration, score_format
+from evo_merge.errors import ConfigError, EvoMergeError
+from evo_merge.report.compare import compare
+from evo_merge.report.compared_runs import ComparedRun, read_compared, run_folders
+from evo_merge.report.comparison import FairComparison
+from evo_merge.report.comparison_wording import comparison_format
+from evo_merge.report.comparison_write import write_comparison
+from evo_merge.report.wording import duration
 from evo_merge.report.write import write_report
 from evo_merge.study import Study, opened
 
-_USAGE = "python -m evo_merge.report <run folder>…, for example python -m evo_merge.report outputs/2025-01-31/12-00-00"
+_USAGE = (
+    "python -m evo_merge.report <run folder>… [target=SCORE] [out=FOLDER], for example "
+    "python -m evo_merge.report outputs/2025-01-31/12-00-00"
+)
+_HELP = f"""{_USAGE}
+
+Writes summary.json, report.html and figures/ of finished or unfinished runs again. Of several runs, or of a folder that
+holds several, such as a sweep's, also comparison.html and comparison.csv.
+
+  target=SCORE  the search score whose evaluations are counted; by default the median final one of random search, or of the
+                lowest group where there is no random search
+  out=FOLDER    where the comparison goes; by default the folder that holds all the runs"""
+_OPTIONS = ("target", "out")
 _COLUMNS = ("run", "task", "merge", "optimizer", "seed", "test score", "95 % interval", "evaluations", "time")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the reports; returns the exit code."""
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(f"Write summary.json, report.html and figures/ of finished or unfinished runs again: {_USAGE}")
+        print(_HELP)
         return 0
-    if not arguments:
-        print(f"evo-merge: name one or more run folders: {_USAGE}", file=sys.stderr)
-        return 2
-    if options := [argument for argument in arguments if argument.startswith("-")]:
-        print(f"evo-merge: there is no option '{options[0]}': {_USAGE}", file=sys.stderr)
-        return 2
-    rows = []
     try:
-        for folder in map(Path, arguments):
-            with opened(Study.read(folder)) as study:
-                for path in write_report(folder, study):
-                    print(path)
-                if len(arguments) > 1:
-                    rows.append(_row(folder, read_results(study)))
+        _report(arguments)
     except EvoMergeError as error:
         print(f"evo-merge: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"evo-merge: cannot write the report to '{error.filename}': {error.strerror}", file=sys.stderr)
         return 2
-    if rows:
-        print()
-        print(_table([_COLUMNS, *rows]))
     return 0
 
 
-def _row(folder: Path, results: RunResults) -> tuple[str, ...]:
-    column = None if results.best is None else scores(results.best.test, results.objective)
-    written = score_format(results)
-    if column is None:
-        score, bounds = "not yet", ""
-    else:
-        found = interval(column)
-        score, bounds = written.score(float(column.mean())), written.interval(found.low, found.high)
-    seed = "" if results.seed is None else str(results.seed)
-    return (
-        str(folder),
-        results.task,
-        results.merge,
-        results.optimizer,
-        seed,
-        score,
-        bounds,
-        str(results.evaluations),
-        duration(results.seconds),
-    )
+def _report(arguments: Sequence[str]) -> None:
+    named, options = _parsed(arguments)
+    folders = list(dict.fromkeys(folder for name in named for folder in run_folders(name)))
+    comparison = None
+    if len(folders) > 1:  # before anything is written: runs that cannot be compared are refused
+        comparison = compare([read_compared(folder) for folder in folders], _target(options.get("target")))
+    elif options:
+        raise ConfigError(f"{next(iter(options))}= is about comparing runs; name several, or a folder that holds several")
+    for folder in folders:
+        with opened(Study.read(folder)) as study:
+            for path in write_report(folder, study):
+                print(path)
+    if comparison is not None:
+        out = Path(options["out"]) if "out" in options else Path(os.path.commonpath([folder.absolute() for folder in folders]))
+        for path in write_comparison(comparison, out):
+            print(path)
+        print()
+        print(_table([_COLUMNS, *_rows(comparison)]))
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    named, options = [], {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if argument.startswith("-") or (separator and not Path(argument).exists() and key not in _OPTIONS):
+            raise ConfigError(f"there is no option '{argument}': {_USAGE}")
+        if separator and key in _OPTIONS:
+            options[key] = value
+        else:
+            named.append(Path(argument))
+    if not named:
+        raise ConfigError(f"name one or more run folders: {_USAGE}")
+    return named, options
+
+
+def _target(given: str | None) -> float | None:
+    try:
+        return None if given is None else float(given)
+    except ValueError as error:
+        raise ConfigError(f"target must be a search score, such as target=0.8, got '{given}'") from error
+
+
+def _rows(comparison: FairComparison) -> list[tuple[str, ...]]:
+    written = comparison_format(comparison)
+
+    def row(run: ComparedRun) -> tuple[str, ...]:
+        bounds = run.test_interval
+        return (
+            str(run.folder),
+            run.task,
+            run.merge,
+            run.optimizer,
+            "" if run.seed is None else str(run.seed),
+            "not yet" if run.test is None else written.score(run.test),
+            "" if bounds is None else written.interval(bounds.low, bounds.high),
+            str(run.evaluations),
+            duration(run.seconds),
+        )
+
+    return [row(run) for run in comparison.runs]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
