@@ -56,6 +56,20 @@ def test_proposals_are_those_of_the_plain_library(dim: int, sigma: float) -> Non
         theirs.tell([(row, -fitness_of(row)) for row in expected])  # the library minimises
 
 
+def test_the_yaml_proposes_what_the_plain_library_does_for_a_thousand_candidates() -> None:
+    config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "optimizer" / "cmaes.yaml")
+    ours, theirs = instantiate(config, unit(6), 5), plain(6, 5)
+    assert theirs.population_size == 9
+    n_compared = 0
+    while n_compared < 1000:
+        genomes = ours.ask()
+        expected = np.stack([theirs.ask() for _ in range(9)])
+        assert np.array_equal(genomes, expected)
+        ours.tell(genomes, evaluations_of(genomes))
+        theirs.tell([(row, -fitness_of(row)) for row in expected])
+        n_compared += len(genomes)
+
+
 def test_a_box_of_another_size_is_searched_in_the_same_shares() -> None:
     wide = published(tuple(Gene(f"g{i}", -2.0, 6.0, 2.0) for i in range(6)), 3)
     np.testing.assert_allclose((wide.ask() + 2) / 8, published(unit(6), 3).ask(), rtol=0, atol=1e-15)

@@ -14,7 +14,7 @@ from evo_merge.report.statistics import holm, paired_test, wilson
 from evo_merge.report.summary import summarise
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
-from evo_merge.trackers.progress import result_table
+from evo_merge.trackers.table import result_table
 
 MakeRun = Callable[..., Path]
 

@@ -37,9 +37,14 @@ def single_fitness(evaluations: Sequence[Evaluation]) -> list[float]:
     Raises:
         ValueError: There are several objectives.
     """
+    refuse_several(evaluations)
+    return [_ranked(float(evaluation.fitness[0]), evaluation.violation) for evaluation in evaluations]
+
+
+def refuse_several(evaluations: Sequence[Evaluation]) -> None:
+    """Raise ``ValueError`` where there are several objectives."""
     if any(len(evaluation.fitness) != 1 for evaluation in evaluations):
         raise ValueError("this optimizer takes one objective, got several")
-    return [_ranked(float(evaluation.fitness[0]), evaluation.violation) for evaluation in evaluations]
 
 
 def fitness_matrix(evaluations: Sequence[Evaluation]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genomes
 
+EVERY_KIND = ("catcma", "ga", "nevergrad", "nsga2", "nsga3")  # optimizers that learn, and take every kind of genes
+
 
 class Box:
     """Genes of the kinds that an optimizer takes; raises ``ConfigError`` for others.
@@ -18,13 +20,14 @@ class Box:
     Attributes:
         start: ``(dim,)``, the genes' starts in coordinates.
         bounds: ``(dim, 2)``, lowest and highest coordinate; infinite where a gene has no bound.
+        sides: ``(dim, 2)``, lowest and highest value; where a gene lacks a bound, its span around its start stands for the box.
     """
 
     def __init__(self, genes: Sequence[Gene], optimizer: str, kinds: Sequence[str] = ("real",)) -> None:
         if odd := [gene for gene in genes if gene.kind not in kinds]:
             raise ConfigError(
                 f"optimizer={optimizer} moves {' and '.join(kinds)} genes only, and '{odd[0].name}' is {odd[0].kind}; "
-                "choose optimizer=catcma, which takes every kind"
+                f"choose optimizer={', '.join(EVERY_KIND[:-1])} or {EVERY_KIND[-1]}, which take every kind"
             )
         self._genes = tuple(genes)
         self._low = np.asarray([gene.low for gene in genes], dtype=np.float64)
@@ -34,7 +37,13 @@ class Box:
         bounded = np.isfinite(self._low) & np.isfinite(self._high)
         self._origin = np.where(bounded, self._low, start)
         self._scale = np.where(bounded, self._high - self._low, span)
-        self._bounded = bounded
+        self.sides = np.stack(
+            [
+                np.where(bounded, self._low, np.maximum(self._low, start - span / 2)),
+                np.where(bounded, self._high, np.minimum(self._high, start + span / 2)),
+            ],
+            axis=1,
+        )
         self.start = (start - self._origin) / self._scale
         self.bounds = np.stack([(end - self._origin) / self._scale for end in (self._low, self._high)], axis=1)
 
@@ -50,7 +59,7 @@ class Box:
             ConfigError: ``value`` lies outside a gene's bounds.
         """
         if value is None:
-            return self.start.copy()
+            return np.array(self.start)
         for gene in self._genes:
             if not gene.low <= value <= gene.high:
                 raise ConfigError(
@@ -63,16 +72,17 @@ class Box:
         """Coordinates ``(n, dim)`` to the box; rounding never leaves it."""
         return np.asarray(np.clip(self._origin + points * self._scale, self._low, self._high), dtype=np.float64)
 
-    def uniform(self, rng: np.random.Generator, size: int) -> Genomes:
-        """``(size, dim)`` genomes, every value of a gene as likely as another.
+    def points(self, genomes: Genomes) -> Genomes:
+        """Genomes ``(n, dim)`` to coordinates; outside ``bounds`` where the genomes are outside the box."""
+        return np.asarray((genomes - self._origin) / self._scale, dtype=np.float64)
 
-        Where a real gene lacks a bound, its span around its start stands for the box.
-        """
-        draws = rng.uniform(size=(size, self.dim))
-        start = np.asarray([gene.start for gene in self._genes])
-        half = np.asarray([gene.span for gene in self._genes]) / 2
+    def uniform(self, rng: np.random.Generator, size: int) -> Genomes:
+        """``(size, dim)`` genomes of ``sides``, every value of a gene as likely as another."""
+        return self.spread(rng.uniform(size=(size, self.dim)))
+
+    def spread(self, shares: Genomes) -> Genomes:
+        """Shares ``(n, dim)`` in [0, 1) of ``sides`` to genomes; the values of a binary or choice gene have equal shares."""
         whole = np.asarray([gene.kind != "real" for gene in self._genes], dtype=bool)
-        low = np.where(self._bounded, self._low, np.maximum(self._low, start - half))
-        high = np.where(self._bounded, self._high, np.minimum(self._high, start + half))
-        genomes = low + draws * (high - low + whole)  # n values of a choice share n whole widths
+        low, high = self.sides.T
+        genomes = low + shares * (high - low + whole)  # n values of a choice share n whole widths
         return np.asarray(np.clip(np.where(whole, np.floor(genomes), genomes), low, high), dtype=np.float64)

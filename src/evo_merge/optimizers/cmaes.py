@@ -13,9 +13,8 @@ from cmaes import CMA
 
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
-from evo_merge.optimizers.base import single_fitness
 from evo_merge.optimizers.box import Box
-from evo_merge.optimizers.gaussian import checked_population, checked_step, require_memory
+from evo_merge.optimizers.gaussian import Gaussian, checked_population, checked_step, require_memory
 
 
 class CMAES:
@@ -48,34 +47,27 @@ class CMAES:
         startup_trial: bool,
         mean: float | None = None,
     ) -> None:
-        self._box = Box(genes, "cmaes", self.kinds)
-        dim = self._box.dim
-        size = checked_population(population_size, dim)
-        require_memory(dim, size, optimizer="cmaes", instead="optimizer=sep_cmaes takes any number of genes")
+        box = Box(genes, "cmaes", self.kinds)
+        size = checked_population(population_size, box.dim)
+        require_memory(box.dim, size, optimizer="cmaes", instead="optimizer=sep_cmaes takes any number of genes")
         # Infeasible samples are drawn again up to 10 n times, then clipped to the bounds.
-        self._cma = CMA(
-            mean=self._box.mean(mean),
+        library = CMA(
+            mean=box.mean(mean),
             sigma=checked_step(sigma0),
-            bounds=self._box.bounds,
-            n_max_resampling=10 * dim,
+            bounds=box.bounds,
+            n_max_resampling=10 * box.dim,
             seed=seed,
             population_size=size,
         )
-        self._startup = self._box.uniform(np.random.default_rng(seed), 1) if startup_trial else None
-        self._asked: Genomes = np.empty((0, dim))
+        self._search = Gaussian(box, library)
+        self._startup = box.uniform(np.random.default_rng(seed), 1) if startup_trial else None
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``; once a single random one where a start-up trial is wanted."""
-        if self._startup is not None:
-            return self._startup
-        self._asked = np.stack([self._cma.ask() for _ in range(self._cma.population_size)])
-        return self._box.genomes(self._asked)
+        return self._search.ask() if self._startup is None else self._startup
 
     def tell(self, genomes: Genomes, evaluations: Sequence[Evaluation]) -> None:
         """Learn from a generation; the start-up trial teaches nothing."""
-        if self._startup is not None:
-            self._startup = None
-            return
-        fitness = single_fitness(evaluations)
-        # The points as they were drawn: the map to the box and back would round.
-        self._cma.tell([(point, -value) for point, value in zip(self._asked, fitness, strict=True)])
+        if self._startup is None:
+            self._search.tell(evaluations)
+        self._startup = None

@@ -7,14 +7,12 @@ and the variances are learnt faster. What it cannot learn is that two genes shou
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from cmaes import CMA, SepCMA
 
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
-from evo_merge.optimizers.base import single_fitness
 from evo_merge.optimizers.box import Box
-from evo_merge.optimizers.gaussian import checked_population, checked_step
+from evo_merge.optimizers.gaussian import Gaussian, checked_population, checked_step
 
 
 class SepCMAES:
@@ -38,26 +36,23 @@ class SepCMAES:
     def __init__(
         self, genes: Sequence[Gene], seed: int, *, sigma0: float, population_size: int | None, mean: float | None
     ) -> None:
-        self._box = Box(genes, "sep_cmaes", self.kinds)
-        library = CMA if self._box.dim == 1 else SepCMA  # the separable one wants two genes; of one, both have one variance
+        box = Box(genes, "sep_cmaes", self.kinds)
+        kind = CMA if box.dim == 1 else SepCMA  # the separable one wants two genes; of one, both have one variance
         # Infeasible samples are drawn again up to 100 times, then clipped: of thousands of genes one is always outside.
-        self._cma = library(
-            mean=self._box.mean(mean),
+        library = kind(
+            mean=box.mean(mean),
             sigma=checked_step(sigma0),
-            bounds=self._box.bounds,
+            bounds=box.bounds,
             n_max_resampling=100,
             seed=seed,
-            population_size=checked_population(population_size, self._box.dim),
+            population_size=checked_population(population_size, box.dim),
         )
-        self._asked: Genomes = np.empty((0, self._box.dim))
+        self._search = Gaussian(box, library)
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``."""
-        self._asked = np.stack([self._cma.ask() for _ in range(self._cma.population_size)])
-        return self._box.genomes(self._asked)
+        return self._search.ask()
 
     def tell(self, genomes: Genomes, evaluations: Sequence[Evaluation]) -> None:
         """Learn from a generation; candidates that failed rank last."""
-        fitness = single_fitness(evaluations)
-        # The points as they were drawn: the map to the box and back would round.
-        self._cma.tell([(point, -value) for point, value in zip(self._asked, fitness, strict=True)])
+        self._search.tell(evaluations)

@@ -14,32 +14,48 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evo_merge.recipe import DataFlowRecipe, to_yaml
+from evo_merge.report.archive_wording import archive_words
+from evo_merge.report.constraint_wording import constraint_rows
 from evo_merge.report.figures.answer_sheet import answer_sheet, are_right_or_wrong
+from evo_merge.report.figures.archive import archive_figure
 from evo_merge.report.figures.fitness import fitness_figure
+from evo_merge.report.figures.front import front_figure
 from evo_merge.report.figures.genes import MOST_ROWS, box_text, capping_rule, genes_figure, shown_genes
+from evo_merge.report.figures.hypervolume import hypervolume_figure
+from evo_merge.report.figures.mergeability import mergeability_figure
 from evo_merge.report.figures.path import path_figure
 from evo_merge.report.figures.scores import scores_figure
+from evo_merge.report.front_wording import front_words
 from evo_merge.report.narrative import first_generation, narrate
+from evo_merge.report.narrative_several import narrate_several
 from evo_merge.report.results import RunResults, scores
 from evo_merge.report.samples import samples
+from evo_merge.report.summary import tested
 from evo_merge.report.svg import DARK, LIGHT, STYLE, Figure, clean
+from evo_merge.report.views import views
 from evo_merge.report.wording import (
     ROLES,
     ScoreFormat,
     counted,
     display_name,
     duration,
+    formula,
     listing,
     p_value,
     path_in_words,
     score_format,
+    search_format,
 )
 
 FIGURES: Mapping[str, Callable[[RunResults, float], Figure | None]] = {
     "scores": scores_figure,
+    "front": front_figure,
+    "hypervolume": hypervolume_figure,
     "path": path_figure,
+    "mergeability": mergeability_figure,
     "fitness": fitness_figure,
     "genes": genes_figure,
+    "archive": archive_figure,
     "answer_sheet": answer_sheet,
 }
 WIDE, NARROW = 880.0, 360.0
@@ -60,6 +76,15 @@ class _ScoreRow:
 
 
 @dataclass(frozen=True, slots=True)
+class _ScoreTable:
+    """The test scores by one objective, on so many problems."""
+
+    objective: str
+    n: int
+    rows: list[_ScoreRow]
+
+
+@dataclass(frozen=True, slots=True)
 class _GeneRow:
     name: str
     box: str
@@ -77,23 +102,29 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    written = score_format(results)
+    tables = [_ScoreTable(view.objective, len(view.test_examples), _score_rows(view, summary)) for view in views(results)]
     chosen = results.best_candidate
+    constraint_splits, constraints = constraint_rows(results)
     page = environment.get_template(
         "template.html.j2"
     ).render(
         results=results,
         summary=summary,
-        narrative=narrate(results, summary),
+        narrative=narrate_several(results, summary) if len(tables) > 1 else narrate(results, summary),
         figures={name: _both_widths(draw, results) for name, draw in FIGURES.items()},
         style=Markup(STYLE),  # ours, and a child selector in it must stay what it is
         light=LIGHT,
         dark=DARK,
-        score_rows=_score_rows(results, summary, written),
+        score_tables=[table for table in tables if table.rows],
+        front=front_words(results, run_folder),
+        constraint_splits=constraint_splits,
+        constraint_rows=constraints,
+        formula=formula(results) if results.is_scalarized else "",
         gene_rows=_gene_rows(results),
+        archive=None if results.archive is None else archive_words(results.archive, run_folder),
         capping_rule=capping_rule(results),
         gene_rows_rule=capping_rule(results, MOST_ROWS),
-        search_best=_score_or_dash(summary["search"]["best"], written),
+        search_best=_score_or_dash(summary["search"]["best"], search_format(results)),
         samples=samples(results),
         results_are_binary=are_right_or_wrong(results),
         recipe=None if results.recipe is None else to_yaml(results.recipe),
@@ -139,8 +170,10 @@ def _n_rivals(results: RunResults) -> int:
     )
 
 
-def _score_rows(results: RunResults, summary: Mapping[str, Any], written: ScoreFormat) -> list[_ScoreRow]:
-    test = summary.get("test", {})
+def _score_rows(results: RunResults, summary: Mapping[str, Any]) -> list[_ScoreRow]:
+    """Of a run as one objective sees it."""
+    written = score_format(results)
+    test = tested(summary, results.objective)
     paired = test.get("paired", {})
     rows = []
     for model in results.models:

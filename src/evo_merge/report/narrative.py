@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from evo_merge.recipe import DataFlowRecipe, Source
-from evo_merge.report.results import RunResults, mean_score
-from evo_merge.report.wording import NBSP, ScoreFormat, counted, duration, listing, p_clause, score_format
+from evo_merge.report.constraint_wording import constraint_points
+from evo_merge.report.results import RunResults, search_score
+from evo_merge.report.wording import NBSP, ScoreFormat, counted, duration, listing, p_clause, score_format, search_format
 
 SIGNIFICANT = 0.05
 
@@ -19,29 +20,32 @@ class Narrative:
         verdict: One sentence.
         result: One paragraph of sentences.
         warning: What is missing from the run; empty where it is complete.
+        points: A sentence each: of several objectives and of constraints.
     """
 
     verdict: str
     result: str
     warning: str
+    points: tuple[str, ...] = ()
 
 
 def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
     """Put the content of ``summary.json`` into words."""
     written = score_format(results)
     if not results.is_tested:
-        return Narrative("No final result yet.", _progress(results, summary, written), _warning(results))
+        points = constraint_points(results)
+        return Narrative("No final result yet.", _progress(results, summary, written), unfinished(results), points)
     test = summary["test"]
     best = test["best"]
     said = [
-        _what_was_done(results),
+        what_was_done(results),
         f"On {counted(test['n'], 'test problem')} that the search never saw, the evolved merge scores "
         f"{written.score(best['score'])} (95 % interval {written.interval(*best['interval'])}).",
     ]
-    rivals = _rivals(results, test)
-    compared = [_comparison(rival, test["paired"][rival.name], written) for rival in rivals]
-    if compared:
-        said.append(f"That is {'; '.join((*compared[:-1], f'and {compared[-1]}' if compared[1:] else compared[0]))}.")
+    found = rivals(results, test)
+    told = [compared(rival.shown, rival.score, test["paired"][rival.name], written) for rival in found]
+    if told:
+        said.append(f"That is {'; '.join((*told[:-1], f'and {told[-1]}' if told[1:] else told[0]))}.")
     said += _stages_and_ablation(results, test, written)
     if results.n_choices > 1:
         said.append(
@@ -50,18 +54,20 @@ def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
         )
     if len(test["paired"]) > 1:
         said.append(f"(Values of p are corrected for {len(test['paired'])} comparisons.)")
-    return Narrative(_verdict(rivals, test["paired"]), " ".join(said), "")
+    return Narrative(_verdict(found, test["paired"]), " ".join(said), "", constraint_points(results))
 
 
 @dataclass(frozen=True, slots=True)
-class _Rival:
+class Rival:
+    """The best model of a kind: the kind, its name, and how a sentence calls it."""
+
     what: str
     name: str
-    shown: str  # what and name, as a sentence has them
+    shown: str
     score: float
 
 
-def _rivals(results: RunResults, test: Mapping[str, Any]) -> list[_Rival]:
+def rivals(results: RunResults, test: Mapping[str, Any]) -> list[Rival]:
     """The best of each kind by its test score, the hardest choice for the evolved merge."""
     found = []
     several = len(results.of_role("stage")) > 1
@@ -80,12 +86,12 @@ def _rivals(results: RunResults, test: Mapping[str, Any]) -> list[_Rival]:
             continue
         score, model = max(known, key=lambda pair: pair[0])
         if role == "unoptimised" and isinstance(model.recipe, DataFlowRecipe):
-            found.append(_Rival("all layers stacked", model.name, "all layers stacked, un-optimised", score))
+            found.append(Rival("all layers stacked", model.name, "all layers stacked, un-optimised", score))
         else:
             name = model.name
             for suffix in (", un-optimised", ", un-tuned", ", parameter space alone"):
                 name = name.removesuffix(suffix)
-            found.append(_Rival(what, model.name, f"{what}, {name}", score))
+            found.append(Rival(what, model.name, f"{what}, {name}", score))
     return found
 
 
@@ -113,7 +119,7 @@ def first_generation(results: RunResults) -> str:
     recipes = [c.recipe for c in first if isinstance(c.recipe, DataFlowRecipe)]
     if not recipes:
         return ""
-    written = score_format(results)
+    written = search_format(results)
     # Every path begins with the first layer of model A and ends with its last.
     last = recipes[0].path[-1]
     source = next(s for s in recipes[0].models if s.name == last.model)
@@ -126,7 +132,7 @@ def first_generation(results: RunResults) -> str:
     )
     if not scored:
         return f"{said}."
-    said += f", and on average they all score {written.score(sum(scored) / len(scored))}"
+    said += f", and on average they all score {written.score(sum(scored) / len(scored))}{_told(results)}"
     score = _score_of(results, source)
     if score is None:
         return f"{said}."
@@ -134,11 +140,16 @@ def first_generation(results: RunResults) -> str:
     return f"{said}, where {source.name} itself scores {written.score(score)}{batch}."
 
 
+def _told(results: RunResults) -> str:
+    """What a search score is of, where that could be asked."""
+    return f" in {results.fitness_names[0]}" if len(results.objectives) > 1 else ""
+
+
 def _score_of(results: RunResults, source: Source) -> float | None:
     """Search score of a model of a path: of a source, or of what an earlier stage found."""
     for model in (*results.of_role("source"), *results.of_role("stage")):
         if model.name == source.name or model.recipe == source.reference.recipe:
-            return mean_score(model.search, results.objective)
+            return search_score(model.search)
     inner = source.reference.recipe
     return (
         None
@@ -147,7 +158,8 @@ def _score_of(results: RunResults, source: Source) -> float | None:
     )
 
 
-def _what_was_done(results: RunResults) -> str:
+def what_was_done(results: RunResults) -> str:
+    """Sources, method, optimizer, candidates and time."""
     sources = [model.name for model in results.of_role("source")]
     merged = counted(len(sources), "model")
     who = f"{merged} ({listing(sources)})" if sources else "The sources"
@@ -159,9 +171,10 @@ def _what_was_done(results: RunResults) -> str:
     )
 
 
-def _comparison(rival: _Rival, paired: Mapping[str, float], written: ScoreFormat) -> str:
+def compared(name: str, score: float, paired: Mapping[str, float], written: ScoreFormat) -> str:
+    """By how much the evolved merge is above or below another model, and whether chance alone could explain it."""
     difference, p = paired["difference"], paired["p_holm"]
-    shown = f"{rival.shown} ({written.score(rival.score)}"
+    shown = f"{name} ({written.score(score)}"
     if difference == 0:
         return f"the same as {shown})"
     side = "above" if difference > 0 else "below"
@@ -169,10 +182,10 @@ def _comparison(rival: _Rival, paired: Mapping[str, float], written: ScoreFormat
     return sentence if p < SIGNIFICANT else f"{sentence}, which chance alone could explain"
 
 
-def _verdict(rivals: list[_Rival], paired: Mapping[str, Mapping[str, float]]) -> str:
+def _verdict(found: list[Rival], paired: Mapping[str, Mapping[str, float]]) -> str:
     """Says of every rival whether the evolved merge is above it, below it, or not clearly either."""
     clauses: dict[str, list[str]] = {"beats": [], "does not clearly differ from": [], "is worse than": []}
-    for rival in rivals:
+    for rival in found:
         test = paired[rival.name]
         clear = "beats" if test["difference"] > 0 else "is worse than"
         clauses[clear if test["p_holm"] < SIGNIFICANT else "does not clearly differ from"].append(rival.what)
@@ -181,7 +194,7 @@ def _verdict(rivals: list[_Rival], paired: Mapping[str, Mapping[str, float]]) ->
 
 
 def _progress(results: RunResults, summary: Mapping[str, Any], written: ScoreFormat) -> str:
-    said = [_what_was_done(results)]
+    said = [what_was_done(results)]
     best = summary["search"]["best"]
     if best is not None:
         said.append(
@@ -198,7 +211,8 @@ def _asked(results: RunResults) -> str:
     return f"the {counted(results.n_search, 'problem')} of the search split"
 
 
-def _warning(results: RunResults) -> str:
+def unfinished(results: RunResults) -> str:
+    """What is missing from a run without a test score."""
     waiting = sum(c.score is None and c.failure is None for c in results.candidates)
     if results.best is None:
         said = "This run is not finished: no merge has been chosen yet"

@@ -2,64 +2,42 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from evo_merge.evaluation.base import Evaluation
-from evo_merge.genome import Gene, Genome
+from evo_merge.genome import Gene
+from evo_merge.mergeability import Mergeability
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
+from evo_merge.report.archive import Archive, read_archive
+from evo_merge.report.constraints import Constraint, read_constraints
+from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
+from evo_merge.report.searched import SearchedCandidate, knee_of, leaders, read_candidates
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example
+
+_FOUND = ("best", "front", "ablation", "stage")  # roles of what the search found
+_FRONT_NAME = "candidate "  # before the number, in the name of a member of the front
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that was scored beside the search, or chosen by it; an evaluation is ``None`` where it was not made."""
+    """A model that was scored beside the search, or chosen by it; an evaluation is ``None`` where it was not made.
+
+    ``number`` is that of the candidate where it is another member of the front.
+    """
 
     role: str
     name: str
     recipe: Recipe
     search: Evaluation | None
     test: Evaluation | None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchedCandidate:
-    """A candidate without its completions, of which a long search has too many to hold.
-
-    Attributes:
-        stage: Which search of the run it belongs to; empty where there was only one.
-        portion: Key of what it was asked.
-        n_asked: Problems it was asked; 0 where it failed or is not evaluated yet.
-        score: Mean of the first objective on what it was asked; ``None`` where it failed or is not evaluated yet.
-        repeated: Its recipe had been evaluated before, so that it cost nothing.
-    """
-
-    number: int
-    stage: str
-    generation: int
-    genome: Genome
-    recipe: Recipe
-    portion: str
-    n_asked: int
-    score: float | None
-    failure: str | None
-    repeated: bool
-    merge_seconds: float
-    evaluation_seconds: float
-    new_tokens: int
-
-    @property
-    def is_of_batch(self) -> bool:
-        """Whether it was asked some of the problems, drawn for its generation, so that its score is like no other's."""
-        return ":" in self.portion
-
-    @property
-    def has_own_task(self) -> bool:
-        """Whether its stage has a task of its own, so that its score says nothing beside those of other stages."""
-        return "/" in self.portion
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +45,10 @@ class RunResults:
     """A run as its study tells it.
 
     Attributes:
-        objectives: Names of the fitness columns; tables and figures are about the first.
+        objectives: Names of what is maximised; ``views.py`` shows the run as each of them sees it.
+        fitness_names: What the optimizer was told: the objectives, or the one number that the run makes of them.
+        scalarization: Options of what makes that number; ``None`` where objectives stay what they are.
+        constraints: What the run was to keep to, and whether the chosen candidate does.
         stage: Which search of the run the chosen candidate comes from; empty where there was only one.
         genes: Of that stage.
         best_number: The chosen candidate, or the best one so far where the run has not chosen yet.
@@ -75,6 +56,9 @@ class RunResults:
         written: Of how many test problems the written checkpoint was asked, and to how many it gave the scored candidate's
             answer; ``None`` where it was not asked.
         n_choices: Different merges that the run, resumed with a larger budget, chose and scored on the test split.
+        hypervolumes: Of the fronts so far; ``None`` where one number decides, or generations were asked different problems.
+        archive: What the search of the stage kept beside the chosen candidate, where its optimizer keeps an archive.
+        mergeability: What was measured of the pool before the search, where weights are mixed.
     """
 
     task: str
@@ -83,6 +67,9 @@ class RunResults:
     seed: int | None
     selection: str
     objectives: tuple[str, ...]
+    fitness_names: tuple[str, ...]
+    scalarization: Mapping[str, Any] | None
+    constraints: tuple[Constraint, ...]
     version: str
     seconds: float
     stage: str
@@ -94,11 +81,37 @@ class RunResults:
     test_examples: tuple[Example, ...]
     written: tuple[int, int] | None
     n_choices: int
+    hypervolumes: Hypervolumes | None
+    archive: Archive | None = None
+    mergeability: Mergeability | None = None
 
     @property
     def objective(self) -> str:
-        """What tables and figures are about."""
+        """What tables and figures are about: the first where there are several."""
         return self.objectives[0]
+
+    @property
+    def has_front(self) -> bool:
+        """Whether the optimizer was told several numbers, so that the run ends in a Pareto front."""
+        return len(self.fitness_names) > 1
+
+    @property
+    def is_scalarized(self) -> bool:
+        """Whether the search was about one number made of the objectives."""
+        return self.fitness_names != self.objectives
+
+    @property
+    def front(self) -> tuple[SearchedCandidate, ...]:
+        """Members of the Pareto front, as chosen or as it is so far, in the order of the search; of one objective the best."""
+        if self.best is None:
+            return tuple(leaders(self.candidates))
+        numbers = {self.best_number, *(model.number for model in self.of_role("front"))}
+        return tuple(c for c in self.candidates if c.number in numbers)
+
+    @property
+    def comparable(self) -> tuple[SearchedCandidate, ...]:
+        """Candidates with a score that were asked the whole search split of the run's own task."""
+        return tuple(c for c in self.candidates if c.score is not None and not c.is_of_batch and not c.has_own_task)
 
     @property
     def evaluations(self) -> int:
@@ -109,6 +122,11 @@ class RunResults:
     def failed(self) -> tuple[SearchedCandidate, ...]:
         """Candidates that could not be built or scored."""
         return tuple(c for c in self.candidates if c.failure is not None)
+
+    @property
+    def n_missed(self) -> int:
+        """Candidates that miss a constraint, repeats not counted."""
+        return sum(c.violation > 0 and not c.repeated for c in self.candidates)
 
     @property
     def n_generations(self) -> int:
@@ -165,25 +183,39 @@ def read_results(study: Study) -> RunResults:
     """Read a run from its study, finished or not."""
     entrants = study.entrants()
     models = tuple(
-        Model(e.role, e.name, e.recipe, study.evaluation(e.recipe, "search"), study.evaluation(e.recipe, "test"))
+        Model(
+            e.role,
+            e.name,
+            e.recipe,
+            study.evaluation(e.recipe, "search"),
+            study.evaluation(e.recipe, "test"),
+            int(e.name.removeprefix(_FRONT_NAME)) if e.role == "front" else None,
+        )
         for e in entrants
     )
-    known = {(recipe_hash(e.recipe), "search") for e in entrants if e.role not in ("best", "ablation", "stage")}
-    candidates = _candidates(study, known)
+    known = {(recipe_hash(e.recipe), "search") for e in entrants if e.role not in _FOUND}
+    candidates = read_candidates(study, known)
     chosen = study.get("best_number")
-    leader = _leader(candidates)
+    leader = knee_of(candidates)
     seed = study.get("seed")
     best_number = int(chosen) if chosen is not None else None if leader is None else leader.number
+    objectives = _objectives(study, models)
+    fitness_names = tuple(json.loads(study.get("fitness") or "null") or objectives)
+    recipe = next((m.recipe for m in models if m.role == "best"), None if leader is None else leader.recipe)
     stage = next((c.stage for c in candidates if c.number == best_number), candidates[0].stage if candidates else "")
     dim = next((len(c.genome) for c in candidates if c.stage == stage), 0)
     written = json.loads(study.get("written_compared") or "null")
+    measured = study.get("mergeability")
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
         optimizer=study.get("optimizer") or "an unnamed optimizer",
         seed=None if seed is None else int(seed),
         selection=study.get("selection") or "search",
-        objectives=_objectives(study, models),
+        objectives=objectives,
+        fitness_names=fitness_names,
+        scalarization=_scalarization(study) if fitness_names != objectives else None,
+        constraints=read_constraints(study, recipe),
         version=study.get("evo_merge_version") or "",
         seconds=study.seconds,
         stage=stage,
@@ -195,6 +227,9 @@ def read_results(study: Study) -> RunResults:
         test_examples=tuple(study.examples("test")),
         written=None if written is None else (written["of"], written["same"]),
         n_choices=len(json.loads(study.get("choices") or "[]")),
+        hypervolumes=of_candidates(candidates, _before(models)) if len(fitness_names) > 1 else None,
+        archive=read_archive(study, stage),
+        mergeability=None if measured is None else Mergeability.from_json(measured),
     )
 
 
@@ -211,41 +246,23 @@ def mean_score(evaluation: Evaluation | None, objective: str) -> float | None:
     return None if column is None else float(column.mean())
 
 
-def _candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedCandidate]:
-    seen = set(known)
-    candidates = []
-    for stored in study.candidates():
-        evaluation = study.evaluation(stored.recipe, stored.portion)
-        digest = (recipe_hash(stored.recipe), stored.portion)
-        answered = evaluation is not None and evaluation.failure is None and len(evaluation.scores) > 0
-        candidates.append(
-            SearchedCandidate(
-                number=stored.number,
-                stage=stored.stage,
-                generation=stored.generation,
-                genome=stored.genome,
-                recipe=stored.recipe,
-                portion=stored.portion,
-                n_asked=0 if evaluation is None else len(evaluation.scores),
-                score=float(evaluation.fitness[0]) if evaluation is not None and answered else None,
-                failure=None if evaluation is None else evaluation.failure,
-                repeated=digest in seen,
-                merge_seconds=0.0 if evaluation is None else evaluation.merge_seconds,
-                evaluation_seconds=0.0 if evaluation is None else evaluation.evaluation_seconds,
-                new_tokens=0 if evaluation is None else evaluation.new_tokens,
-            )
-        )
-        seen.add(digest)
-    return candidates
+def search_score(evaluation: Evaluation | None) -> float | None:
+    """First number of the fitness, as candidates have it, or ``None`` as for ``scores``."""
+    if evaluation is None or evaluation.failure is not None or not len(evaluation.scores):
+        return None
+    return float(evaluation.fitness[0])
 
 
-def _leader(candidates: list[SearchedCandidate]) -> SearchedCandidate | None:
-    """The best so far by the run's task; where generations were asked different problems, of the last one."""
-    scored = [c for c in candidates if c.score is not None]
-    scored = [c for c in scored if not c.has_own_task] or scored
-    if any(c.is_of_batch for c in scored):
-        scored = [c for c in scored if c.portion == scored[-1].portion]
-    return max(scored, key=lambda c: (c.score or 0.0, -c.number), default=None)
+def _before(models: Sequence[Model]) -> list[tuple[float, ...]]:
+    """Search scores of what was there before the search."""
+    beside = [model.search for model in models if model.role in ("source", "unoptimised", "baseline")]
+    return [tuple(found.objectives.tolist()) for found in beside if found is not None and found.failure is None]
+
+
+def _scalarization(study: Study) -> Mapping[str, Any]:
+    """Options of ``scalarize=`` as the run was composed."""
+    config = yaml.safe_load(study.get("config") or "") or {}
+    return {key: value for key, value in (config.get("scalarize") or {}).items() if key != "_target_"}
 
 
 def _objectives(study: Study, models: tuple[Model, ...]) -> tuple[str, ...]:

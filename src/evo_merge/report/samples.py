@@ -1,8 +1,9 @@
 """A few test problems with every model's answer, picked by rule to show what the merge gained and what it did not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evo_merge.report.figures.answer_sheet import are_right_or_wrong, problem_groups, sheet_models
+from evo_merge.report.figures.answer_sheet import are_right_or_wrong, problem_groups, sheet_models, sheets
 from evo_merge.report.results import RunResults, scores
 from evo_merge.report.statistics import is_binary
 from evo_merge.report.wording import display_name, score_format
@@ -36,8 +37,15 @@ def samples(results: RunResults) -> list[Sample]:
     """The first problem or two of each group of the answer sheet, in the order of the test split.
 
     Problems that only the merge solves come first. Where scores are not just right or wrong: the largest lead, the
-    median and the largest deficit.
+    median and the largest deficit. Of several objectives each has its own, and only one of each group.
     """
+    views = sheets(results)
+    if len(views) == 1:
+        return _samples(views[0], "", _PER_GROUP)
+    return [sample for view in views for sample in _samples(view, f"{view.objective}, ", {})]
+
+
+def _samples(results: RunResults, lead: str, per_group: Mapping[str, int]) -> list[Sample]:
     if len(sheet_models(results)) < 2 or not results.test_examples:
         return []
     groups = problem_groups(results)
@@ -54,9 +62,9 @@ def samples(results: RunResults) -> list[Sample]:
         chosen = [
             (group.label, problem)
             for group in (*first, *(g for g in groups if g not in first))
-            for problem in sorted(group.problems)[: _PER_GROUP.get(group.label.split(":")[0], 1)]
+            for problem in sorted(group.problems)[: per_group.get(group.label.split(":")[0], 1)]
         ]
-    return [_sample(results, problem, reason) for reason, problem in chosen]
+    return [_sample(results, problem, f"{lead}{reason}") for reason, problem in chosen]
 
 
 def _sample(results: RunResults, problem: int, reason: str) -> Sample:

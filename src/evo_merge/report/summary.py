@@ -1,14 +1,18 @@
 """The numbers of a run, as ``summary.json`` keeps them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evo_merge.recipe import to_record
-from evo_merge.report.results import Model, RunResults, mean_score, scores
-from evo_merge.report.statistics import holm, interval, paired_test
+from evo_merge.report.results import Model, RunResults, mean_score, scores, search_score
+from evo_merge.report.searched import SearchedCandidate
+from evo_merge.report.statistics import Comparison, holm, interval, paired_test
+from evo_merge.report.views import views
+
+_RIVALS = ("source", "unoptimised", "baseline", "stage", "ablation")  # in the order of the paired tests
 
 
 def summarise(results: RunResults) -> dict[str, Any]:
@@ -17,6 +21,10 @@ def summarise(results: RunResults) -> dict[str, Any]:
     ``test.unoptimised`` holds the un-optimised merge of the method and the un-tuned merges by other methods, by name.
     ``test.stages`` holds the best of each earlier stage of a hybrid, ``test.ablation`` the best without something that was
     evolved. ``test.paired`` compares the best merge with every other; ``p_holm`` is corrected for all of them.
+
+    Of several objectives these are about the first. ``test.objectives`` has the same of each by its name, and the other members
+    of the front; ``p_holm`` is then corrected for the comparisons of all objectives. ``search.best`` is the first number that
+    the optimizer was told, of which ``fitness`` has the names; ``search.front`` has the members of the Pareto front.
     """
     summary: dict[str, Any] = {
         "task": results.task,
@@ -26,6 +34,9 @@ def summarise(results: RunResults) -> dict[str, Any]:
         "evaluations": results.evaluations,
         "seconds": round(results.seconds, 3),
         "objective": results.objective,
+        "objectives": list(results.objectives),
+        "fitness": list(results.fitness_names),
+        "constraints": _constraints(results),
         "finished": results.is_tested,
         "selection": results.selection,
         "choices": results.n_choices,
@@ -43,27 +54,62 @@ def summarise(results: RunResults) -> dict[str, Any]:
     return summary
 
 
+def tested(summary: Mapping[str, Any], objective: str) -> Mapping[str, Any]:
+    """The part of ``test`` that is about an objective; empty where nothing was tested."""
+    test = summary.get("test", {})
+    found: Mapping[str, Any] = test.get("objectives", {}).get(objective, test)
+    return found
+
+
 def _test(results: RunResults) -> dict[str, Any]:
-    objective = results.objective
-    unoptimised = (*results.of_role("unoptimised"), *results.of_role("baseline"))
-    tested: dict[str, Any] = {
-        "n": len(results.test_examples),
-        "sources": _scored(results.of_role("source"), objective),
-        "unoptimised": _scored(unoptimised, objective),
-    }
-    later = {"stages": results.of_role("stage"), "ablation": results.of_role("ablation")}
-    tested |= {key: _scored(models, objective) for key, models in later.items() if models}
-    best = results.best
-    best_scores = None if best is None else scores(best.test, objective)
-    if best is not None and best_scores is not None:
-        tested["best"] = _score(best_scores) | {"recipe": to_record(best.recipe)}
-        others = (*results.of_role("source"), *unoptimised, *later["stages"], *later["ablation"])
-        tested["paired"] = _paired(best_scores, others, objective)
+    by_objective = {view.objective: _of_objective(view) for view in views(results)}
+    _compare(results, by_objective)
+    test = dict(by_objective[results.objective])
+    if results.best is not None and "best" in test:
+        test["best"] = test["best"] | {"recipe": to_record(results.best.recipe)}
     failures = {m.name: m.test.failure for m in results.models if m.test is not None and m.test.failure is not None}
     if failures:
-        tested["failures"] = failures
-    known = tested["sources"] or tested["unoptimised"] or "best" in tested or failures
-    return tested if known else {}
+        test["failures"] = failures
+    if len(by_objective) > 1:
+        others = {name: _scored(results.of_role("front"), name) for name in by_objective}
+        test["objectives"] = {name: found | {"front": others[name]} for name, found in by_objective.items()}
+    known = test["sources"] or test["unoptimised"] or "best" in test or failures
+    return test if known else {}
+
+
+def _of_objective(view: RunResults) -> dict[str, Any]:
+    """Everyone's test scores in one objective, of a run as that objective sees it."""
+    found: dict[str, Any] = {
+        "n": len(view.test_examples),
+        "sources": _scored(view.of_role("source"), view.objective),
+        "unoptimised": _scored((*view.of_role("unoptimised"), *view.of_role("baseline")), view.objective),
+    }
+    later = {"stages": view.of_role("stage"), "ablation": view.of_role("ablation")}
+    found |= {key: _scored(models, view.objective) for key, models in later.items() if models}
+    column = None if view.best is None else scores(view.best.test, view.objective)
+    return found if column is None else found | {"best": _score(column)}
+
+
+def _compare(results: RunResults, by_objective: Mapping[str, dict[str, Any]]) -> None:
+    """Add the paired tests of the best with all others, their p corrected for those of all objectives together."""
+    tests = {(view.objective, name): test for view in views(results) for name, test in _paired(view).items()}
+    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    for objective, found in by_objective.items():
+        if "best" in found:
+            found["paired"] = {
+                name: {"difference": test.difference, "p": test.p, "p_holm": corrected[of, name]}
+                for (of, name), test in tests.items()
+                if of == objective
+            }
+
+
+def _paired(view: RunResults) -> dict[str, Comparison]:
+    best = None if view.best is None else scores(view.best.test, view.objective)
+    if best is None:
+        return {}
+    others = [model for role in _RIVALS for model in view.of_role(role)]
+    columns = {model.name: scores(model.test, view.objective) for model in others}
+    return {name: paired_test(best, column) for name, column in columns.items() if column is not None}
 
 
 def _search(results: RunResults) -> dict[str, Any]:
@@ -81,9 +127,43 @@ def _search(results: RunResults) -> dict[str, Any]:
         search["stage"] = results.stage
         search["stages"] = {stage: _of_stage(results, stage) for stage in results.stages}
     for key, role in (("sources", "source"), ("unoptimised", "unoptimised"), ("baselines", "baseline")):
-        means = {model.name: mean_score(model.search, results.objective) for model in results.of_role(role)}
+        means = {model.name: search_score(model.search) for model in results.of_role(role)}
         search[key] = {name: value for name, value in means.items() if value is not None}
+    if results.constraints:
+        search["missed_constraints"] = results.n_missed
+    if results.has_front:
+        tested = {model.number: model for model in results.of_role("front")} | {results.best_number: results.best}
+        search["front"] = [_member(results, candidate, tested.get(candidate.number)) for candidate in results.front]
+    if results.hypervolumes is not None:
+        search["hypervolume"] = {
+            "reference": list(results.hypervolumes.reference),
+            "by_generation": list(results.hypervolumes.by_generation),
+            "before": results.hypervolumes.before,
+        }
     return search
+
+
+def _member(results: RunResults, candidate: SearchedCandidate, model: Model | None) -> dict[str, Any]:
+    member: dict[str, Any] = {
+        "number": candidate.number,
+        "fitness": dict(zip(results.fitness_names, candidate.fitness, strict=True)),
+    }
+    means = {name: mean_score(None if model is None else model.test, name) for name in results.objectives}
+    if any(mean is not None for mean in means.values()):
+        member["test"] = means
+    return member
+
+
+def _constraints(results: RunResults) -> dict[str, Any]:
+    """What each was, and by split what was asked for, what the chosen candidate reached, and whether that was enough."""
+    return {
+        constraint.metric: {"at_least": constraint.bound}
+        | {
+            split: {"least": check.least, "reached": check.reached, "kept": check.is_kept}
+            for split, check in constraint.checks.items()
+        }
+        for constraint in results.constraints
+    }
 
 
 def _of_stage(results: RunResults, stage: str) -> dict[str, int]:
@@ -99,13 +179,3 @@ def _scored(models: Sequence[Model], objective: str) -> dict[str, Any]:
 def _score(column: NDArray[np.float64]) -> dict[str, Any]:
     bounds = interval(column)
     return {"score": float(column.mean()), "interval": [bounds.low, bounds.high]}
-
-
-def _paired(best: NDArray[np.float64], others: Sequence[Model], objective: str) -> dict[str, Any]:
-    columns = {model.name: scores(model.test, objective) for model in others}
-    tests = {name: paired_test(best, column) for name, column in columns.items() if column is not None}
-    corrected = holm([test.p for test in tests.values()])
-    return {
-        name: {"difference": test.difference, "p": test.p, "p_holm": p_holm}
-        for (name, test), p_holm in zip(tests.items(), corrected, strict=True)
-    }

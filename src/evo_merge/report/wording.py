@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evo_merge.models.layer_path import runs
-from evo_merge.recipe import DataFlowRecipe
-from evo_merge.report.results import Model, RunResults, scores
+from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
+from evo_merge.report.results import Model, RunResults, scores, search_score
 
 NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 _MOST_SCALES = 6  # of a stretch of layers that are written out
@@ -16,31 +16,35 @@ ROLES = {
     "baseline": "un-tuned merge, other method",
     "stage": "best of an earlier stage",
     "ablation": "evolved merge, scales removed",
+    "front": "another member of the front",
     "best": "evolved merge",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreFormat:
-    """Fractions are shown in percent, other scores as they are."""
+    """Fractions are shown in percent, other scores as they are, with so many digits."""
 
     is_fraction: bool
+    digits: int = 2
 
     def score(self, value: float) -> str:
         """``88.0 %``."""
-        return f"{100 * value:.1f}{NBSP}%" if self.is_fraction else f"{value:.2f}"
+        return f"{100 * value:.1f}{NBSP}%" if self.is_fraction else f"{value:.{self.digits}f}"
 
     def interval(self, low: float, high: float) -> str:
         """``84.9 to 90.6 %``."""
-        return f"{100 * low:.1f} to {100 * high:.1f}{NBSP}%" if self.is_fraction else f"{low:.2f} to {high:.2f}"
+        if self.is_fraction:
+            return f"{100 * low:.1f} to {100 * high:.1f}{NBSP}%"
+        return f"{low:.{self.digits}f} to {high:.{self.digits}f}"
 
     def difference(self, value: float) -> str:
         """``+22.0``, in percentage points where scores are in percent."""
-        return f"{100 * value:+.1f}" if self.is_fraction else f"{value:+.2f}"
+        return f"{100 * value:+.1f}" if self.is_fraction else f"{value:+.{self.digits}f}"
 
     def distance(self, value: float) -> str:
         """``22.0 points``, without a sign."""
-        return f"{abs(100 * value):.1f} points" if self.is_fraction else f"{abs(value):.2f}"
+        return f"{abs(100 * value):.1f} points" if self.is_fraction else f"{abs(value):.{self.digits}f}"
 
     def tick(self, value: float) -> str:
         """As short as an axis wants it."""
@@ -52,6 +56,29 @@ def score_format(results: RunResults) -> ScoreFormat:
     columns = [scores(e, results.objective) for model in results.models for e in (model.search, model.test)]
     inside = all(float(c.min()) >= 0 and float(c.max()) <= 1 for c in columns if c is not None)
     return ScoreFormat(inside and all(0 <= c.score <= 1 for c in results.candidates if c.score is not None))
+
+
+def search_format(results: RunResults) -> ScoreFormat:
+    """How search scores are written: as all scores, or as the plain number that the run makes of several objectives."""
+    if not results.is_scalarized:
+        return score_format(results)
+    found = [search_score(model.search) for model in results.models] + [c.score for c in results.candidates]
+    largest = max((abs(value) for value in found if value is not None), default=1.0)
+    return ScoreFormat(is_fraction=False, digits=3 if largest < 10 else 1)
+
+
+def formula(results: RunResults) -> str:
+    """What the one number of a scalarized run is: ``weighted_sum, 0.5 times ja/accuracy plus 0.5 times en/accuracy``."""
+    name, options = results.fitness_names[0], results.scalarization or {}
+    equal = 1 / len(results.objectives)
+    weights = [(options.get("weights") or {}).get(objective, equal) for objective in results.objectives]
+    terms = [f"{weight:.3g} times {objective}" for weight, objective in zip(weights, results.objectives, strict=True)]
+    if name == "weighted_sum":
+        return f"{name}, {' plus '.join(terms)}"
+    if name == "chebyshev":
+        behind = [f"{weight:.3g} times that of {o}" for weight, o in zip(weights, results.objectives, strict=True)]
+        return f"{name}, minus the greatest distance to the ideal {options.get('ideal', 1.0):g}: {listing(behind)}"
+    return f"{name} of {listing(results.objectives)}"
 
 
 def p_value(p: float) -> str:
@@ -109,6 +136,22 @@ def path_in_words(recipe: DataFlowRecipe) -> str:
     return f"{'layers' if last > first else 'layer'} {', then '.join(said)}"
 
 
+def recipe_in_words(recipe: Recipe) -> str:
+    """What is mixed or stacked, in a line: ``dare_ties of ja (weight 0.51, density 0.3) and math (weight 0.4, density 0.9)``.
+
+    Where rules differ between tensors, the smallest and the greatest number.
+    """
+    if isinstance(recipe, DataFlowRecipe):
+        return path_in_words(recipe)
+    shared = [_values_in_words(recipe, name, None) for name in _parameters(recipe) if not _is_per_source(recipe, name)]
+    own = [name for name in _parameters(recipe) if _is_per_source(recipe, name)]
+    named = [
+        f"{source.name} ({', '.join(_values_in_words(recipe, name, place) for name in own)})" if own else source.name
+        for place, source in enumerate(recipe.sources)
+    ]
+    return f"{recipe.method} of {listing(named)}{f', {listing(shared)}' if shared else ''}"
+
+
 def scaled_thing(recipe: DataFlowRecipe) -> str:
     """What a scale of the path multiplies."""
     return "input" if recipe.scale_target == "residual" else "what the MLP before added"
@@ -135,3 +178,19 @@ def _scales_in_words(scales: Sequence[float], thing: str) -> str:
     if len(scales) > _MOST_SCALES:
         return f"{several} times {scale_text(min(scales))} to {scale_text(max(scales))}"
     return f"{several} times {listing(written)}"
+
+
+def _parameters(recipe: ParameterSpaceRecipe) -> list[str]:
+    return list(dict.fromkeys(name for rule in recipe.parameters for name in rule.values))
+
+
+def _is_per_source(recipe: ParameterSpaceRecipe, name: str) -> bool:
+    return any(isinstance(rule.values.get(name), tuple) for rule in recipe.parameters)
+
+
+def _values_in_words(recipe: ParameterSpaceRecipe, name: str, place: int | None) -> str:
+    """A parameter over all rules, of one source where it has one a source."""
+    found = [rule.values[name] for rule in recipe.parameters if name in rule.values]
+    values = [float(v[place] if isinstance(v, tuple) and place is not None else v) for v in found]  # type: ignore[arg-type]
+    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
+    return f"{name} {low}" if low == high else f"{name} {low} to {high}"

@@ -343,21 +343,25 @@ def write_family(family: Mapping[str, LlamaForCausalLM], folder: Path, seed: int
     """Write one checkpoint folder a model, and the checksums of all files beside them."""
     stages = {"base": BASE, **SPECIALISTS}
     for name, model in family.items():
-        target = folder / name
-        target.mkdir(parents=True, exist_ok=True)
-        model.generation_config = GenerationConfig(
-            pad_token_id=VOCABULARY[PAD],
-            bos_token_id=VOCABULARY[BOS],
-            eos_token_id=VOCABULARY[EOS],
-            do_sample=False,
-            max_new_tokens=32,  # the longest answer has 24
-        )
-        model.save_pretrained(target)
-        (target / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
-        new_tokenizer().save_pretrained(target)
-        (target / "README.md").write_text(model_card(name, stages[name], seed), encoding="utf-8")
+        write_model(model, folder / name)
+        (folder / name / "README.md").write_text(model_card(name, stages[name], seed), encoding="utf-8")
     lines = [f"{digest}  {name}\n" for name, digest in checksums(folder).items()]
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+def write_model(model: LlamaForCausalLM, target: Path) -> None:
+    """Write a model with the tokenizer into a checkpoint folder, which is made."""
+    target.mkdir(parents=True, exist_ok=True)
+    model.generation_config = GenerationConfig(
+        pad_token_id=VOCABULARY[PAD],
+        bos_token_id=VOCABULARY[BOS],
+        eos_token_id=VOCABULARY[EOS],
+        do_sample=False,
+        max_new_tokens=32,  # the longest answer has 24
+    )
+    model.save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
+    new_tokenizer().save_pretrained(target)
 
 
 def checksums(folder: Path) -> dict[str, str]:

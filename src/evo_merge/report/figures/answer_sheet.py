@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evo_merge.report.figures.layout import stacked
 from evo_merge.report.results import Model, RunResults, scores
 from evo_merge.report.statistics import is_binary
 from evo_merge.report.svg import Figure, group, line, rect, shorten, spread, text, text_width, title
+from evo_merge.report.views import views
 from evo_merge.report.wording import ROLES, display_name, score_format
 
 _ROW = 24.0
@@ -25,7 +27,27 @@ class ProblemGroup:
 
 
 def answer_sheet(results: RunResults, width: float) -> Figure | None:
-    """A row a model (see ``sheet_models``), a column a test problem."""
+    """A row a model (see ``sheet_models``), a column a test problem; a sheet an objective that has one."""
+    drawn = [(view.objective, _sheet(view, width)) for view in sheets(results)]
+    return stacked([(objective, figure) for objective, figure in drawn if figure is not None])
+
+
+def sheets(results: RunResults) -> list[RunResults]:
+    """The run as each objective sees it that problems are solved by; one that is the only objective always counts.
+
+    Lengths of answers, and numbers that are the same for every problem, are nothing that a sheet could show.
+    """
+    found = list(views(results))
+    return found if len(found) == 1 else [view for view in found if _is_about_problems(view)]
+
+
+def _is_about_problems(results: RunResults) -> bool:
+    columns = [_column(model, results) for model in sheet_models(results)]
+    inside = all(column.min() >= 0 and column.max() <= 1 for column in columns)
+    return inside and any(column.min() < column.max() for column in columns)
+
+
+def _sheet(results: RunResults, width: float) -> Figure | None:
     models = sheet_models(results)
     if len(models) < 2:
         return None
@@ -71,8 +93,8 @@ def sheet_models(results: RunResults) -> list[Model]:
 
 
 def are_right_or_wrong(results: RunResults) -> bool:
-    """Whether every problem is solved or not, with nothing in between."""
-    return all(is_binary(_column(model, results)) for model in sheet_models(results))
+    """Whether every problem is solved or not, with nothing in between, by every objective that has a sheet."""
+    return all(is_binary(_column(model, view)) for view in sheets(results) for model in sheet_models(view))
 
 
 def problem_groups(results: RunResults) -> list[ProblemGroup]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from evo_merge.report.figures.layout import Axis, legend, score_range, score_ticks
-from evo_merge.report.results import RunResults, SearchedCandidate, mean_score
+from evo_merge.report.figures.layout import Axis, legend, score_range, score_ticks, stacked
+from evo_merge.report.results import RunResults, search_score
+from evo_merge.report.searched import SearchedCandidate
 from evo_merge.report.svg import (
     Figure,
     circle,
@@ -21,7 +22,8 @@ from evo_merge.report.svg import (
     text_width,
     title,
 )
-from evo_merge.report.wording import ScoreFormat, counted, score_format
+from evo_merge.report.views import views
+from evo_merge.report.wording import ScoreFormat, counted, search_format
 
 _MOST_TOOLTIPS = 1_000
 _FEW = 300  # candidates whose dots have room
@@ -40,11 +42,19 @@ def fitness_figure(results: RunResults, width: float) -> Figure | None:
     """Candidates as dots, the best so far as a line, what was there before as labelled lines: on the search split.
 
     Where each generation was asked other problems there is no best so far, and lines join the best and the mean of each.
+    Where the optimizer was told several numbers, a drawing for each.
     """
+    if not results.has_front:
+        return _fitness(results, width)
+    drawn = [(view.objective, _fitness(view, width)) for view in views(results)]
+    return stacked([(objective, figure) for objective, figure in drawn if figure is not None])
+
+
+def _fitness(results: RunResults, width: float) -> Figure | None:
     scored = [(c, c.score) for c in results.candidates if c.score is not None]
     if not scored:
         return None
-    written = score_format(results)
+    written = search_format(results)
     references = _references(results, written)
     labels = [f"{r.name} {written.score(r.score)}" for r in references]
     margin = min(max(text_width(label, 12) for label in labels) + 28, width * (0.33 if width > 500 else 0.44))
@@ -55,7 +65,8 @@ def fitness_figure(results: RunResults, width: float) -> Figure | None:
         else [("best", "line", f"best so far ({chosen})")]
     )
     failed = [("candidate", "cross", "failed")] if results.failed else []
-    key, top = legend([("candidate", "dot", "one candidate"), *lines, *failed], 8, 2, width - 16)
+    missed = [("candidate", "open", "misses a constraint")] if results.n_missed else []
+    key, top = legend([("candidate", "dot", "one candidate"), *missed, *lines, *failed], 8, 2, width - 16)
     top += 16 if results.stages else 0
     height = top + (320 if width > 500 else 280)
     values = [score for _, score in scored] + [r.score for r in references]
@@ -81,20 +92,20 @@ def _references(results: RunResults, written: ScoreFormat) -> list[_Reference]:
     for role in ("source", "unoptimised"):
         by_label: dict[str, list[tuple[str, float]]] = {}
         for model in results.of_role(role):
-            score = mean_score(model.search, results.objective)
+            score = search_score(model.search)
             if score is not None:
                 by_label.setdefault(written.score(score), []).append((model.name, score))
         for same in by_label.values():
             names = ", ".join(name for name, _ in same)
             short = f"{len(same)} sources" if len(same) > 1 else "un-optimised" if role == "unoptimised" else names
             found.append(_Reference(role, names if len(same) < 4 else short, short, same[0][1]))
-    tuned = [(mean_score(m.search, results.objective), m.name) for m in results.of_role("baseline")]
+    tuned = [(search_score(m.search), m.name) for m in results.of_role("baseline")]
     known = [(score, name) for score, name in tuned if score is not None]
     if known:
         score, name = max(known, key=lambda pair: pair[0])
         found.append(_Reference("baseline", name, name, score))
     found.sort(key=lambda r: -r.score)
-    comparable = [c.score for c in results.candidates if c.score is not None and not c.is_of_batch and not c.has_own_task]
+    comparable = [c.score for c in results.comparable if c.score is not None and c.violation == 0]
     return [*found, _Reference("best", "best", "best", max(comparable))] if comparable else found
 
 
@@ -170,11 +181,15 @@ def _candidates(
 ) -> list[str]:
     place = {candidate.number: x(i + 0.5) for i, candidate in enumerate(results.candidates)}
     points = [(place[c.number], y(score)) for c, score in scored]
+    kept = [point for point, (c, _) in zip(points, scored, strict=True) if c.violation == 0]
     drawn = [
         group([cross(place[c.number], y.start - 6, 3.5, "line", title(_told(c, c.failure or "")))], class_="candidate")
         for c in results.failed
     ]
-    drawn.append(group([dots(points, "dots large" if len(points) <= _FEW else "dots")], class_="candidate"))
+    drawn.append(group([dots(kept, "dots large" if len(points) <= _FEW else "dots")], class_="candidate"))
+    if len(kept) < len(points):
+        missed = [circle(*point, 2.5, "open") for point, (c, _) in zip(points, scored, strict=True) if c.violation > 0]
+        drawn.append(group(missed, class_="candidate"))
     drawn += _generation_lines(results, x, y)
     drawn += _best_so_far(results, x, y)
     if len(scored) <= _MOST_TOOLTIPS:
@@ -189,7 +204,10 @@ def _candidates(
 
 
 def _best_so_far(results: RunResults, x: Axis, y: Axis) -> list[str]:
-    """A line a stretch of candidates that were asked the same; what was best before it is where it goes on."""
+    """A line a stretch of candidates that were asked the same; what was best before it is where it goes on.
+
+    Who misses a constraint is never the best.
+    """
     drawn, begin = [], 0
     best: dict[str, float] = {}
     for portion, group_ in groupby(results.candidates, key=lambda c: c.portion):
@@ -197,7 +215,9 @@ def _best_so_far(results: RunResults, x: Axis, y: Axis) -> list[str]:
         end = begin + len(members)
         steps = [(x(begin), y(best[portion]))] if portion in best else []
         for i, candidate in enumerate(members):
-            if candidate.score is not None and candidate.score > best.get(portion, -float("inf")):
+            if candidate.score is None or candidate.violation > 0:
+                continue
+            if candidate.score > best.get(portion, -float("inf")):
                 at = x(begin + i + 0.5)
                 steps += [(at, y(best[portion]))] if portion in best else []
                 best[portion] = candidate.score

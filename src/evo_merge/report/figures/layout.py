@@ -1,9 +1,9 @@
-"""What several figures share: the line from values to pixels, a row of legend entries, labels beside lines."""
+"""What several figures share: the line from values to pixels, a row of legend entries, drawings below each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evo_merge.report.svg import circle, cross, group, line, text, text_width, ticks
+from evo_merge.report.svg import Figure, circle, cross, group, line, number, shorten, text, text_width, ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def score_ticks(axis: Axis) -> list[float]:
 
 
 def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: float) -> tuple[list[str], float]:
-    """Entries of (class, mark, text) from left to right, in as many lines as needed; marks are a dot, line or cross.
+    """Entries of (class, mark, text) from left to right, in as many lines as needed; marks are a dot, open, line or cross.
 
     Returns:
         The elements, and the height taken.
@@ -52,7 +52,23 @@ def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: f
     return drawn, top - y + 18 if entries else 0.0
 
 
+def stacked(figures: Sequence[tuple[str, Figure]]) -> Figure | None:
+    """Drawings of one width below each other, each under its heading; a single one is left as it is."""
+    if len(figures) < 2:
+        return figures[0][1] if figures else None
+    body, top = [], 0.0
+    width = figures[0][1].width
+    for heading, figure in figures:
+        moved = [text(8, 15, shorten(heading, width - 16), "strong"), group(figure.body, transform="translate(0 26)")]
+        body.append(group(moved, transform=f"translate(0 {number(top)})"))
+        top += figure.height + 26 + 18
+    described = " ".join(f"{heading}: {figure.description}" for heading, figure in figures)
+    return Figure(width, top - 18, described, tuple(body))
+
+
 def _mark(kind: str, x: float, y: float) -> str:
     if kind == "line":
         return line([(x - 6, y), (x + 6, y)], "line thick")
+    if kind == "open":
+        return circle(x, y, 4, "open")
     return cross(x, y, 3.5, "line") if kind == "cross" else circle(x, y, 4, "fill")

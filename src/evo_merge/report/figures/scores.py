@@ -1,16 +1,22 @@
 """The final table as a picture: every model's test score with its interval."""
 
-from evo_merge.report.figures.layout import Axis, legend, score_range, score_ticks
+from evo_merge.report.figures.layout import Axis, legend, score_range, score_ticks, stacked
 from evo_merge.report.results import RunResults, scores
 from evo_merge.report.statistics import interval
 from evo_merge.report.svg import Figure, circle, group, line, rect, shorten, text, text_width, title
+from evo_merge.report.views import views
 from evo_merge.report.wording import ROLES, display_name, score_format
 
 _ROW = 27.0
 
 
 def scores_figure(results: RunResults, width: float) -> Figure | None:
-    """A row a model, the best score first: its score on the test split, and the 95 % interval."""
+    """A row a model, the best score first: its score on the test split, and the 95 % interval; a table an objective."""
+    drawn = [(view.objective, _scores(view, width)) for view in views(results)]
+    return stacked([(objective, figure) for objective, figure in drawn if figure is not None])
+
+
+def _scores(results: RunResults, width: float) -> Figure | None:
     columns = [(model, scores(model.test, results.objective)) for model in results.models]
     tested = [(model, float(c.mean()), interval(c)) for model, c in columns if c is not None]
     if not tested:
