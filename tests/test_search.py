@@ -430,7 +430,7 @@ def test_what_is_known_is_never_evaluated_again(tmp_path):
 
 
 def batches(seed=1):
-    return search_portion(N_PROBLEMS, BATCH, seed)
+    return search_portion([N_PROBLEMS], BATCH, seed)
 
 
 def test_a_batch_is_drawn_anew_for_each_generation_and_alike_in_every_session():
@@ -449,7 +449,18 @@ def test_a_batch_is_drawn_anew_for_each_generation_and_alike_in_every_session():
 
 @pytest.mark.parametrize("batch", [None, N_PROBLEMS, N_PROBLEMS + 1])
 def test_a_batch_of_all_problems_is_the_whole_split(batch):
-    assert [search_portion(N_PROBLEMS, batch, 1)(generation) for generation in range(3)] == [WHOLE] * 3
+    assert [search_portion([N_PROBLEMS], batch, 1)(generation) for generation in range(3)] == [WHOLE] * 3
+
+
+def test_every_part_of_a_split_gives_its_share_of_a_batch():
+    portion = search_portion([30, 10, 2], 12, seed=1)
+
+    for generation in range(20):
+        positions = np.array(portion(generation).positions)
+        counts, _ = np.histogram(positions, [0, 30, 40, 42])
+        assert counts.tolist() == [9, 3, 1]
+        assert len(set(positions.tolist())) == 13
+    assert portion(0) != portion(1)
 
 
 def test_all_candidates_of_a_generation_are_asked_one_batch_and_those_of_the_next_another(tmp_path):

@@ -29,6 +29,7 @@ from evo_merge.spaces.base import Ingredients, MergeSpace
 from evo_merge.stages import Hybrid, Program, SingleSearch, search_portion, starts
 from evo_merge.study import Entrant
 from evo_merge.tasks.base import SPLITS, Portion, Split, Task
+from evo_merge.tasks.several import Several
 
 log = logging.getLogger(__name__)
 TAKE_SEVERAL = ("nsga2", "nsga3", "map_elites", "natural_niches", "random", "sobol")  # a test holds it against conf/
@@ -73,8 +74,9 @@ class Parts:
     def portion(self) -> Callable[[int], Portion]:
         """What the candidates of a generation are asked."""
         settings = self.settings
-        n_examples = len(self.task.examples("search"))
-        return search_portion(n_examples, settings.evaluation.batch, child_seed(settings.seed, "batches"))
+        task = self.task
+        sizes = task.sizes("search") if isinstance(task, Several) else [len(task.examples("search"))]
+        return search_portion(sizes, settings.evaluation.batch, child_seed(settings.seed, "batches"))
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -281,14 +281,25 @@ class Hybrid:
         return space
 
 
-def search_portion(n_examples: int, batch: int | None, seed: int) -> Callable[[int], Portion]:
-    """What the candidates of a generation are asked: the search split, or as many of its examples, drawn anew each time."""
-    if batch is None or batch >= n_examples:
+def search_portion(sizes: Sequence[int], batch: int | None, seed: int) -> Callable[[int], Portion]:
+    """What the candidates of a generation are asked: the search split, or as many of its examples, drawn anew each time.
+
+    Args:
+        sizes: Examples of each part of the split, one after another: one number, but for a task made of several, of which each
+            gives its share of a batch and at least one.
+        batch: Examples of a generation; ``None`` is all.
+        seed: Decides what is drawn.
+    """
+    if batch is None or batch >= sum(sizes):
         return lambda generation: Portion("search")
+    shares = [max(1, round(batch * size / sum(sizes))) for size in sizes]
 
     def portion(generation: int) -> Portion:
-        drawn = np.random.default_rng([seed, generation]).choice(n_examples, size=batch, replace=False)
-        return Portion("search", tuple(sorted(drawn.tolist())))
+        chance = np.random.default_rng([seed, generation])
+        drawn: list[int] = []
+        for start, size, share in zip(itertools.accumulate(sizes, initial=0), sizes, shares, strict=False):
+            drawn += sorted((start + chance.choice(size, size=share, replace=False)).tolist())
+        return Portion("search", tuple(drawn))
 
     return portion
 

@@ -102,6 +102,9 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    figures = {name: _both_widths(draw, results) for name, draw in FIGURES.items()}
+    if len(results.objectives) == 1:
+        results = views(results)[0]  # the run may ask more than its objective is about
     tables = [_ScoreTable(view.objective, len(view.test_examples), _score_rows(view, summary)) for view in views(results)]
     chosen = results.best_candidate
     constraint_splits, constraints = constraint_rows(results)
@@ -111,7 +114,7 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         results=results,
         summary=summary,
         narrative=narrate_several(results, summary) if len(tables) > 1 else narrate(results, summary),
-        figures={name: _both_widths(draw, results) for name, draw in FIGURES.items()},
+        figures=figures,
         style=Markup(STYLE),  # ours, and a child selector in it must stay what it is
         light=LIGHT,
         dark=DARK,

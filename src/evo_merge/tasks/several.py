@@ -67,6 +67,10 @@ class Several:
                 self._refuse_overlap(split)
         return self._read[split]
 
+    def sizes(self, split: Split) -> list[int]:
+        """How many of the examples are each part's, in their order."""
+        return [len(part.examples(split)) for part in self._parts.values()]
+
     def prompt(self, example: Example) -> Prompt:
         """As its part asks."""
         _, part, own = self._of(example)

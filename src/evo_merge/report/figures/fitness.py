@@ -44,7 +44,7 @@ def fitness_figure(results: RunResults, width: float) -> Figure | None:
     Where each generation was asked other problems there is no best so far, and lines join the best and the mean of each.
     Where the optimizer was told several numbers, a drawing for each.
     """
-    if not results.has_front:
+    if results.is_scalarized:
         return _fitness(results, width)
     drawn = [(view.objective, _fitness(view, width)) for view in views(results)]
     return stacked([(objective, figure) for objective, figure in drawn if figure is not None])
