@@ -1,6 +1,7 @@
 """Two objectives at equal budget: NSGA-II's front against CMA-ES on the equal-weight sum.
 
-Both search the same pool for Japanese and English problems. Every candidate that either evaluated is then scored on the test
+Both search the same pool for Japanese and English problems, by ``linear``: its weights are divided by their sum, so that what one
+language gains the other pays for. (By methods with task vectors one merge is nearly the best at both.) Every candidate that either evaluated is then scored on the test
 split, and the hypervolume of the test scores that no other candidate of the same search dominates is compared; the reference
 point is 0 in both. This takes about two minutes a search and one for its test scores on a core.
 
@@ -28,7 +29,7 @@ from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
 
-TASK = ("task=several", "+task@task.parts.ja=tiny_ja_math", "+task@task.parts.en=tiny_en_math")
+TASK = ("merge=linear", "task=several", "+task@task.parts.ja=tiny_ja_math", "+task@task.parts.en=tiny_en_math")
 SEARCHES = {
     "nsga2": ("optimizer=nsga2",),
     "weighted_sum": ("optimizer=cmaes", "scalarize=weighted_sum"),
