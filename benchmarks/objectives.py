@@ -1,9 +1,10 @@
 """Two objectives at equal budget: NSGA-II's front against CMA-ES on the equal-weight sum.
 
-Both search the same pool for Japanese and English problems, by ``linear``: its weights are divided by their sum, so that what one
-language gains the other pays for. (By methods with task vectors one merge is nearly the best at both.) Every candidate that either evaluated is then scored on the test
-split, and the hypervolume of the test scores that no other candidate of the same search dominates is compared; the reference
-point is 0 in both. This takes about two minutes a search and one for its test scores on a core.
+Both search the same pool for Japanese and English problems, by ``linear``: its weights are divided by their sum, so that what
+one language gains the other pays for. (By methods with task vectors one merge is nearly the best at both.) Every candidate that
+either evaluated is then scored on the test split, and the hypervolume of the test scores that no other candidate of the same
+search dominates is compared; the reference point is 0 in both. A search takes about two minutes on a core, and its test scores
+as long again.
 
     python benchmarks/objectives.py --seeds 5 --budget 180 --jobs 2
 """

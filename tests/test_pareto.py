@@ -56,9 +56,16 @@ def test_a_front_tells_whether_a_newcomer_joined() -> None:
 
 
 def test_the_knee_is_furthest_from_the_line_through_the_ends() -> None:
-    assert knee(np.array([[0.0, 10.0], [0.4, 9.0], [0.9, 2.0], [1.0, 0.0]])) == 1
-    assert knee(np.array([[0.5]])) == 0
-    assert knee(np.array([[1.0, 5.0], [1.0, 5.0]])) == 0
+    members = np.array([[0.0, 10.0], [0.4, 9.0], [0.9, 2.0], [1.0, 0.0]])
+    assert knee(members, members) == 1
+    assert knee(np.array([[0.5]]), np.array([[0.5], [0.1]])) == 0
+
+
+def test_of_two_members_the_knee_gives_up_the_less_of_what_all_candidates_reach() -> None:
+    members = np.array([[0.0, 0.93], [0.83, 0.92]])
+    everyone = np.concatenate([members, [[0.1, 0.1], [np.nan, 0.5]]])
+    assert knee(members, everyone) == 1
+    assert knee(members[::-1], everyone) == 0
 
 
 def test_the_hypervolume_is_the_area_under_the_staircase() -> None:

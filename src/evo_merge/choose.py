@@ -49,7 +49,10 @@ def choose(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[s
         front.add(pair, pair[1].fitness, pair[1].violation)
     if not front.members:
         return None
-    best, evaluation = front.members[knee(np.stack([evaluation.fitness for _, evaluation in front.members]))]
+    members = np.stack([evaluation.fitness for _, evaluation in front.members])
+    outcomes = (study.outcome(proposal) for proposal in study.proposals() if proposal.stage in stages)
+    among = np.stack([*members, *(outcome[0] for outcome in outcomes if outcome is not None)])
+    best, evaluation = front.members[knee(members, among)]
     return Choice(best, evaluation, tuple(candidate for candidate, _ in front.members))
 
 

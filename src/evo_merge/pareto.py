@@ -61,13 +61,19 @@ class Front(Generic[T]):
         return True
 
 
-def knee(fitness: NDArray[np.float64]) -> int:
-    """Place of the member of a front ``(n, n_objectives)`` that is furthest from the plane through the ends (Das 1999).
+def knee(fitness: NDArray[np.float64], among: NDArray[np.float64]) -> int:
+    """Place of the member of a front that is furthest from the plane through the ends (Das 1999).
 
     With each objective scaled to [0, 1] over the front, that plane is where the objectives sum to 1, so the knee has the
-    greatest sum; the first among equals. Of two members it is the first.
+    greatest sum; the first among equals. Two members are both ends, and sum to 1 both: then objectives are scaled over all
+    candidates.
+
+    Args:
+        fitness: ``(n, n_objectives)``, of the front.
+        among: ``(n_candidates, n_objectives)``, of all candidates; rows that are not finite do not count.
     """
-    low, high = fitness.min(axis=0), fitness.max(axis=0)
+    over = among[np.isfinite(among).all(axis=1)] if len(fitness) == 2 else fitness
+    low, high = over.min(axis=0), over.max(axis=0)
     scaled = (fitness - low) / np.where(high > low, high - low, 1.0)
     return int(np.argmax(np.round(scaled.sum(axis=1), 12)))
 

@@ -55,7 +55,8 @@ def _found(results: RunResults) -> str:
     knee = (
         f"The chosen one, candidate {results.best_number}, is the knee, furthest from the line or plane through its ends."
         if n > 2
-        else f"The chosen one, candidate {results.best_number}, was found first; of two members neither is a knee."
+        else f"The chosen one, candidate {results.best_number}, gives up the less: with each objective scaled over all "
+        "candidates, its sum is the greater."
     )
     return (
         f"{n} candidates are on the Pareto front: on {split}, none of {asked} is better than one of them in an "
@@ -101,7 +102,7 @@ def _verdict(results: RunResults, summary: Mapping[str, Any]) -> str:
     n = len(results.front)
     who = "The evolved merge"
     if results.has_front and n > 1:
-        who = f"A front of {n} merges. {'The one at its knee' if n > 2 else 'The first of them'}"
+        who = f"A front of {n} merges. {'The one at its knee' if n > 2 else 'The one that gives up the less'}"
     return f"{who} {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
 
 

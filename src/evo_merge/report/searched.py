@@ -86,7 +86,10 @@ def read_candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedC
 def knee_of(candidates: Sequence[SearchedCandidate]) -> SearchedCandidate | None:
     """The best so far, or the knee of the front so far."""
     found = leaders(candidates)
-    return found[knee(np.asarray([c.fitness for c in found]))] if found else None
+    if not found:
+        return None
+    everyone = np.asarray([c.fitness for c in candidates if len(c.fitness) == len(found[0].fitness)])
+    return found[knee(np.asarray([c.fitness for c in found]), everyone)]
 
 
 def leaders(candidates: Sequence[SearchedCandidate]) -> list[SearchedCandidate]:
