@@ -218,6 +218,11 @@ def test_weights_that_do_not_fit_are_one_sentence(weights: Mapping[str, float], 
         aim(None, None, WeightedSum(weights=weights))
 
 
+def test_one_objective_is_one_number_already() -> None:
+    with pytest.raises(ConfigError, match=r"scalarize makes one number of several objectives, and there is one \(brevity\)"):
+        aim(["brevity"], None, WeightedSum(weights=None))
+
+
 def test_a_source_that_failed_cannot_be_compared_with() -> None:
     with pytest.raises(ConfigError, match="cannot compare with 'math', which failed: out of memory"):
         judged(aim(["kept/math/en/accuracy"]), evaluation([1], [1]), math=failed(METRICS, 2, "out of memory"))

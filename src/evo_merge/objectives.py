@@ -126,6 +126,8 @@ def aim_of(
     for name, bound in constraints.items():
         _check_bound(name, bound, name in added and name.startswith("kept/"), sources)
     if scalarization is not None:
+        if len(wanted) == 1:
+            raise ConfigError(f"scalarize makes one number of several objectives, and there is one ({wanted[0]}); leave it out")
         scalarization(wanted, np.zeros(len(wanted)))  # refuses weights of what is no objective
     return Aim(wanted, dict(constraints), scalarization, added)
 

@@ -62,11 +62,10 @@ class Front(Generic[T]):
 
 
 def knee(fitness: NDArray[np.float64], among: NDArray[np.float64]) -> int:
-    """Place of the member of a front that is furthest from the plane through the ends (Das 1999).
+    """Place of the member of a front with the greatest sum of its objectives, each scaled to [0, 1] over the front.
 
-    With each objective scaled to [0, 1] over the front, that plane is where the objectives sum to 1, so the knee has the
-    greatest sum; the first among equals. Two members are both ends, and sum to 1 both: then objectives are scaled over all
-    candidates.
+    Of two objectives it is the one furthest from the line through the ends (Das 1999), on which they sum to 1; the first among
+    equals. Two members are both ends, and sum to 1 both: then objectives are scaled over all candidates.
 
     Args:
         fitness: ``(n, n_objectives)``, of the front.
