@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evo_merge.aimed import Aimed
 from evo_merge.baselines import single_model
 from evo_merge.errors import ConfigError
-from evo_merge.evaluation.aimed import Aimed
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.objectives import Aim, aim_of
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Recipe, Source, Step
@@ -49,7 +49,9 @@ def aim(
     scalarization: Scalarization | None = None,
     start: Recipe | None = None,
 ) -> Aim:
-    return aim_of(METRICS, METRICS, objectives, constraints or {}, scalarization, [*SOURCES], start or mixture())
+    return aim_of(
+        METRICS, METRICS, objectives, constraints or {}, scalarization, [*SOURCES], 2, [mixture(), start or mixture()]
+    )
 
 
 class Answers:
@@ -134,7 +136,7 @@ def test_few_sources_counts_those_with_a_weight() -> None:
 
 @pytest.mark.parametrize("name", ["sparsity", "few_sources"])
 def test_numbers_of_mixtures_are_refused_for_paths(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}' is a number of mixed weights, and these recipes are paths"):
+    with pytest.raises(ConfigError, match=f"'{name}' is a number of mixed weights, and there are recipes that are paths"):
         aim([name], start=PATH)
 
 
@@ -142,9 +144,9 @@ def test_numbers_of_mixtures_are_refused_for_paths(name: str) -> None:
     ("objectives", "said"),
     [
         (["acuracy"], r"objectives: there is no 'acuracy'; the task has ja/accuracy, en/accuracy, and any task has brevity"),
-        (["in_language/xx"], "there is no 'in_language/xx'"),
-        (["kept/nobody/en/accuracy"], "there is no 'kept/nobody/en/accuracy'"),
-        (["kept/math/speed"], "there is no 'kept/math/speed'"),
+        (["in_language/xx"], "'in_language/xx' must name a language by its code, such as in_language/ja"),
+        (["kept/nobody/en/accuracy"], "must be kept/<source>/<metric>, with a source of ja, math and a metric of ja/accuracy"),
+        (["kept/math/speed"], "must be kept/<source>/<metric>, with a source of ja, math"),
         (["brevity", "brevity"], "names 'brevity' twice"),
         ([], "objectives is empty"),
     ],
@@ -154,24 +156,51 @@ def test_names_that_there_are_not_are_one_sentence(objectives: list[str], said: 
         aim(objectives)
 
 
-def test_a_constraint_is_missed_by_what_the_mean_is_below_it() -> None:
+def test_a_constraint_is_missed_by_the_share_of_the_bound_that_the_mean_is_below_it() -> None:
     wanted = aim(["ja/accuracy"], {"en/accuracy": 0.75})
     assert judged(wanted, evaluation([1], [1, 1, 1, 0])).violation == 0
-    assert judged(wanted, evaluation([1], [1, 0, 0, 0])).violation == pytest.approx(0.5)
+    assert judged(wanted, evaluation([1], [1, 0, 0, 0])).violation == pytest.approx(0.5 / 0.75)
 
 
 def test_a_constraint_may_be_what_a_source_scores_and_several_add_up() -> None:
-    wanted = aim(["ja/accuracy"], {"en/accuracy": "math", "brevity": -3})
+    wanted = aim(["ja/accuracy"], {"en/accuracy": "math", "brevity": -3, "sparsity": 0})
     found = judged(wanted, evaluation([1], [1, 0], ["abcd"] * 3), math=evaluation([0], [1, 1]))
-    assert found.violation == pytest.approx(0.5 + 1)
+    assert found.violation == pytest.approx(0.5 / 1 + 1 / 3)
     assert "brevity" in found.means
+
+
+@pytest.mark.parametrize(("name", "missed"), [("brevity", 2 / 2), ("in_language/ja", 1 / 1), ("few_sources", 1 / 1)])
+def test_a_source_bounds_numbers_that_the_task_has_not(name: str, missed: float) -> None:
+    wanted = aim(["ja/accuracy"], {name: "math"})
+    source = evaluation([1], [1], ["はい"] * 2)
+    found = judged(wanted, evaluation([1], [1], ["abcd"] * 2), math=source)
+    assert found.violation == pytest.approx(missed)
+    assert judged(wanted, source, recipe=SOURCES["math"]).violation == 0
+
+
+def test_two_sources_may_be_compared_with_each_other() -> None:
+    wanted = aim(["kept/math/en/accuracy", "kept/ja/ja/accuracy"], {"brevity": "math"})
+    sources = {"ja": evaluation([1], [0]), "math": evaluation([0], [1])}
+    answers = Answers(*((SOURCES[name], found) for name, found in sources.items()))
+    evaluator = Aimed(answers, wanted, SOURCES, lambda recipe, portion: None)
+    assert [evaluator.evaluate(SOURCES[name], ALL).fitness.tolist() for name in ("ja", "math")] == [[0.0, 1.0], [1.0, 0.0]]
+    assert answers.asked == 2
+
+
+def test_an_objective_that_no_problem_is_one_of_is_a_failure() -> None:
+    found = judged(aim(), evaluation([1], []))
+    assert found.failure == "no problem that was asked is one of 'en/accuracy'"
+    assert found.fitness.tolist() == [-np.inf, -np.inf]
 
 
 @pytest.mark.parametrize(
     ("constraints", "said"),
     [
         ({"acc": 0.5}, "constraints: there is no 'acc'"),
-        ({"en/accuracy": "mat"}, r"'en/accuracy' must be at least a number or a source's score; did you mean 'math'\?"),
+        (
+            {"en/accuracy": "mat"},
+            r"'en/accuracy' must be at least a number or a source's score, got 'mat'; did you mean 'math'\?",
+        ),
         ({"en/accuracy": None}, "got None"),
         ({"en/accuracy": float("nan")}, "got nan"),
         ({"kept/math/en/accuracy": "math"}, "compares with a source already; give a number"),

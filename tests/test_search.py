@@ -34,7 +34,7 @@ def space_of(*sources):
 
 SPACE = space_of(*SOURCES)
 WHOLE = Portion("search")
-START = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={})
+START = partial(SearchStart, run_folder=Path(), config={}, baselines={})
 N_PROBLEMS, BATCH = 12, 4
 
 
@@ -94,7 +94,7 @@ def cmaes(seed=1, population_size=4):
 
 
 def stage_of(study, optimizer, evaluator=None, *, name="", space=SPACE, stop=lambda: False, portion=lambda generation: WHOLE):
-    return Stage(name, space, optimizer, Recorded(evaluator or Formula(), study, stop), portion)
+    return Stage(name, space, optimizer, Recorded(evaluator or Formula(), study, stop), portion, ("accuracy",))
 
 
 def run(folder, optimizer, budget, evaluator=None, *, resumed=False, trackers=(), **options):
@@ -668,7 +668,7 @@ def test_proposals_are_made_with_one_thread_whatever_the_machine_has(tmp_path):
 
     optimizer = Watched(SPACE.genes, 1, sigma0=1 / 6, population_size=4, startup_trial=False)
     with opened(Study.create(tmp_path)) as study, threadpool_limits(limits=2, user_api="blas"):
-        run = Run(study, [], partial(SearchStart, run_folder=tmp_path, config={}, objectives=("accuracy",), baselines={}))
-        stage = Stage("", SPACE, optimizer, Recorded(Formula(), study, lambda: False), lambda number: WHOLE)
+        run = Run(study, [], partial(SearchStart, run_folder=tmp_path, config={}, baselines={}))
+        stage = Stage("", SPACE, optimizer, Recorded(Formula(), study, lambda: False), lambda number: WHOLE, ("accuracy",))
         Search(stage, run).advance(Budget(generations=2))
     assert seen == [{1}] * 4

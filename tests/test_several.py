@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from evo_merge.command_line import CONF
 from evo_merge.compose import TAKE_SEVERAL
 from evo_merge.pareto import front
-from evo_merge.recipe import load
+from evo_merge.recipe import load, to_yaml
 from evo_merge.study import Study, opened
 
 BOTH = (
@@ -146,7 +146,7 @@ def test_a_constraint_that_nobody_keeps_to_names_the_nearest_and_loses_nothing(
         found = {c.number: study.evaluation(c.recipe, "search") for c in study.candidates()}
         assert study.get("best_number") is None
     nearest = min(found, key=lambda n: (found[n].violation, -float(found[n].fitness[0]), n))  # type: ignore[union-attr]
-    assert f"the nearest is candidate {nearest} with en/accuracy" in ended.err
+    assert f"the nearest is candidate {nearest} (en/accuracy" in ended.err
 
 
 def test_few_sources_press_for_fewer(command: Callable[..., Any], tmp_path: Path) -> None:
@@ -159,16 +159,70 @@ def test_few_sources_press_for_fewer(command: Callable[..., Any], tmp_path: Path
     assert summary["objective"] == "accuracy"
 
 
+def test_a_hybrid_searches_mixtures_and_paths_for_both_and_a_stage_for_one(command: Callable[..., Any], tmp_path: Path) -> None:
+    """Akiba et al. 2024, section 3.3: results for one aim each, then paths through them for all."""
+    optimizer = ("optimizer=nsga2", "optimizer.population_size=4", "budget.evaluations=4")
+    paths = ("optimizer@merge.data_flow.optimizer=nsga2", "merge.data_flow.optimizer.population_size=4")
+    stage = (
+        "+merge@merge.parameter.en.space=ties",
+        "+merge.parameter.en.space._partial_=true",
+        "+task@merge.parameter.en.task=tiny_en_math",
+        "merge.parameter.en.task.limit.search=20",
+    )
+    pairs = ("merge.pairs=[[ps,en],[en,ja]]", "merge.budget.evaluations=8")
+    words = (*BOTH, "merge=hybrid", *optimizer, *paths, *stage, *pairs)
+    ended = command(*(word for word in words if word != "tracker=none"), "tracker.mode=offline", "hydra.run.dir=run")
+    assert ended.code == 0, ended.err
+    with opened(Study.read(tmp_path / "run")) as study:
+        shapes = {
+            (proposal.stage, len(outcome[0]))
+            for proposal in study.proposals()
+            if (outcome := study.outcome(proposal)) is not None
+        }
+        stages = {candidate.stage for candidate in study.candidates()}
+        chosen = study.candidate(int(study.get("best_number") or -1))
+    assert {stage for stage, _ in shapes} == stages == {"ps", "en", "ps>en", "en>ja"}
+    assert {n for stage, n in shapes if stage == "en"} == {1}
+    assert {n for stage, n in shapes if stage != "en"} == {2}
+    assert chosen.stage != "en"
+    assert "hears no more" not in (tmp_path / "run" / "evo_merge.log").read_text()
+
+
+@pytest.mark.parametrize("words", [("selection=validation",), ("selection=validation", "evaluation.batch=16")])
+def test_the_validation_split_chooses_among_the_front(
+    command: Callable[..., Any], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    ended = command(*SMALL, *words, "hydra.run.dir=run")
+    assert ended.code == 0, ended.err
+    with opened(Study.read(tmp_path / "run")) as study:
+        validated = [c for c in study.candidates() if study.is_evaluated(c.recipe, "validation")]
+        scores = np.stack([study.evaluation(c.recipe, "validation").fitness for c in validated])  # type: ignore[union-attr]
+        on_front = [validated[i].recipe for i in front(scores)]
+        entrants = [entrant.recipe for entrant in study.entrants() if entrant.role in ("best", "front")]
+        portions = {candidate.portion for candidate in study.candidates()}
+    assert len(portions) == (3 if len(words) == 2 else 1)
+    assert sorted(map(to_yaml, on_front)) == sorted(map(to_yaml, entrants))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optimizer=cmaes"], "CMAES takes one objective, and there are 2 (ja/accuracy, en/accuracy); choose an optimizer"),
+        (
+            ["optimizer=cmaes"],
+            "CMAES takes one objective, and there are 2 (ja/accuracy, en/accuracy); choose optimizer=<one that takes several>",
+        ),
         (["optimizer=cmaes"], "(nsga2, nsga3, map_elites, natural_niches, random, sobol)"),
         (["optimizer=nsga2", "objectives=[ja/acuracy]"], "objectives: there is no 'ja/acuracy'; the task has ja/accuracy"),
         (["optimizer=nsga2", "constraints={en/accuracy: mathb}"], "did you mean 'math_b'?"),
         (["optimizer=nsga2", "export=knee"], "export must be one of best, front, got 'knee'"),
         (["optimizer=cmaes", "scalarize=chebyshev", "scalarize.weights={a: 1}"], "there is no objective 'a'"),
         (["optimizer=nsga2", "~task.parts.en"], "task=several needs two parts or more, got ja"),
+        (
+            ["optimizer=nsga2", "objectives=ja/accuracy"],
+            "objectives must be a list, got 'ja/accuracy': 'objectives=[ja/accuracy]'",
+        ),
+        (["optimizer=nsga2", "constraints=[a]"], "constraints must name what each is at least, got '['a']'"),
+        (["optimizer=nsga2", "objectives=[ja/accuracy]", "scalarize=chebyshev"], "scalarize makes one number of several"),
     ],
 )
 def test_what_cannot_be_wanted_is_one_sentence(command: Callable[..., Any], words: list[str], said: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.optimizers.random import RandomSearch
+from evo_merge.pareto import Front
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, recipe_hash
 from evo_merge.search import Budget, Recorded, Run, count_evaluated, ranked_candidates
 from evo_merge.spaces.base import Ingredients
@@ -20,10 +22,10 @@ from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.spaces.path_encodings import Segments
 from evo_merge.spaces.path_scales import NoScales
-from evo_merge.stages import Conditions, Hybrid
+from evo_merge.stages import Conditions, Hybrid, _hopeful
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Example, Portion
-from evo_merge.trackers.base import SearchStart
+from evo_merge.trackers.base import Candidate, SearchStart
 from study_memory import memory
 
 pytestmark = pytest.mark.usefixtures("quick_commits")
@@ -48,6 +50,8 @@ def cmaes(genes, seed):
 
 class Asked:
     """A task by name only."""
+
+    objectives = ("right",)
 
     def examples(self, split):
         return [Example(str(n), "", "") for n in range(4)]
@@ -108,12 +112,13 @@ class Listener:
 
 
 def conduct(study, program, evaluator, trackers=(), own=None, budget=None, results=None):
-    start = partial(SearchStart, run_folder=Path(), config={}, objectives=("accuracy",), baselines={}, seconds=0.0)
+    start = partial(SearchStart, run_folder=Path(), config={}, baselines={}, seconds=0.0)
     conditions = Conditions(
         run=Run(study, trackers, start),
         evaluator=Recorded(evaluator, study, lambda: False),
         evaluator_of=lambda stage, task: Recorded(own, study, lambda: False),
         portion=lambda generation: WHOLE,
+        objectives=("accuracy",),
         budget=budget or Budget(generations=2),
         choose=lambda stages: next(iter(ranked_candidates(study, 1, stages)), None),
     )
@@ -353,3 +358,37 @@ def test_what_paths_were_searched_with_stays_whatever_the_budget_says_now(tmp_pa
         # With a larger budget the first stage would find something better, and so the pairs would be others.
         assert conduct(study, hybrid(), evaluator, budget=Budget(generations=30)) == whole
         assert not evaluator.asked
+
+
+# -- which pairs are hopeful -----------------------------------------------------------------------------------------------
+
+
+def searched(name, *members):
+    """A search that found candidates of these (scores of two objectives, violation)."""
+    front = Front()
+    for number, (scores, violation) in enumerate(members):
+        columns = np.array([[score] * N_ASKED for score in scores]).T
+        columns[0] += 0.01  # so that there is a standard error
+        evaluation = Evaluation(("a", "b")[: len(scores)], len(scores), columns, ("",) * N_ASKED, violation=violation)
+        front.add(Candidate(number, name, 0, 0, np.zeros(1), None, evaluation, False), evaluation.fitness, violation)
+    return SimpleNamespace(stage=SimpleNamespace(name=name), front=front)
+
+
+N_ASKED = 50
+
+
+def hopeful(*searches):
+    return [search.stage.name for search in _hopeful(searches)]
+
+
+def test_a_pair_clearly_behind_in_every_objective_is_dropped():
+    ahead, mixed, behind = searched("x", ([0.9, 0.1], 0)), searched("y", ([0.1, 0.5], 0)), searched("z", ([0.1, 0.1], 0))
+    assert hopeful(ahead, mixed) == ["x", "y"]
+    assert hopeful(ahead, mixed, behind) == ["x", "y"]
+
+
+def test_a_pair_that_keeps_to_the_constraints_is_not_dropped_for_one_that_does_not():
+    assert hopeful(searched("good", ([0.9], 3.0)), searched("kept", ([0.4], 0.0))) == ["kept"]
+    assert hopeful(searched("good", ([0.9], 3.0)), searched("bad", ([0.4], 2.0))) == ["good"]
+    assert hopeful(searched("nothing"), searched("kept", ([0.4], 0.0))) == ["kept"]
+    assert hopeful(searched("nothing"), searched("no more")) == ["nothing", "no more"]

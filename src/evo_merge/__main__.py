@@ -10,7 +10,7 @@ from evo_merge.command_line import guarded, run_hydra
 from evo_merge.errors import ConfigError
 
 PARTS = ("merge", "optimizer", "models", "task", "generator", "scalarize", "trainer", "tracker")
-_MAY_CHANGE = ("budget.", "merge.budget.", "tracker", "trainer")  # with resume=
+_MAY_CHANGE = ("budget.", "merge.budget.", "export", "tracker", "trainer")  # with resume=
 
 
 def main() -> int:
@@ -96,8 +96,8 @@ def _resumed(config: DictConfig, overrides: list[str]) -> DictConfig:
     keys = [override.lstrip("+~").split("=")[0] for override in overrides]
     if fixed := [key for key in keys if key not in ("resume", "plan") and not key.startswith(_MAY_CHANGE)]:
         raise ConfigError(
-            f"resume takes '{fixed[0]}' from the run; only budget.*, a hybrid's merge.budget.*, tracker and trainer may be "
-            "changed"
+            f"resume takes '{fixed[0]}' from the run; only budget.*, a hybrid's merge.budget.*, export, tracker and "
+            "trainer may be changed"
         )
     study = Study.read(Path(config.resume).expanduser())
     stored = OmegaConf.create(study.get("config") or "")

@@ -49,10 +49,12 @@ def choose(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[s
         front.add(pair, pair[1].fitness, pair[1].violation)
     if not front.members:
         return None
+    among = [evaluation.fitness for _, evaluation in scored if evaluation.failure is None]
+    if parts.settings.selection == "search" and parts.aim.n_told > 1:
+        outcomes = (study.outcome(proposal) for proposal in study.proposals() if proposal.stage in stages)
+        among += [outcome[0] for outcome in outcomes if outcome is not None]
     members = np.stack([evaluation.fitness for _, evaluation in front.members])
-    outcomes = (study.outcome(proposal) for proposal in study.proposals() if proposal.stage in stages)
-    among = np.stack([*members, *(outcome[0] for outcome in outcomes if outcome is not None)])
-    best, evaluation = front.members[knee(members, among)]
+    best, evaluation = front.members[knee(members, np.stack(among))]
     return Choice(best, evaluation, tuple(candidate for candidate, _ in front.members))
 
 
@@ -68,9 +70,9 @@ def record_choice(parts: Parts, study: Study, evaluator: Recorded, stage_results
             "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
         )
     if found.evaluation.violation > 0:
-        raise ConfigError(_nearest(parts, found))
+        raise ConfigError(_nearest(parts, found, evaluator))
     study.record_choice(found.best.number)
-    if parts.aim.n_told == 1 and found.evaluation.fitness[0] <= 0:
+    if parts.aim.fitness_names == parts.task.objectives[:1] and found.evaluation.fitness[0] <= 0:
         log.warning("the chosen candidate scored 0 or less; look at the answers in the report before you trust the merge")
     for role in ("best", "front", "ablation", "stage"):
         study.drop_entrant(role)
@@ -95,10 +97,22 @@ def _finalists(parts: Parts, study: Study, stages: Collection[str]) -> list[Cand
     return ranked + [candidate for stage in sorted(missing) for candidate in ranked_candidates(study, 1, [stage])]
 
 
-def _nearest(parts: Parts, found: Choice) -> str:
-    means = found.evaluation.means
-    reached = ", ".join(f"{name} {means[name]:.4g}" for name in parts.aim.constraints)
+def _nearest(parts: Parts, found: Choice, evaluator: Recorded) -> str:
+    """What is said where nobody keeps to the constraints."""
+    is_validated = parts.settings.selection == "validation"
+    portion = Portion("validation") if is_validated else parts.portion(found.best.generation)
+    sources = {entrant.name: entrant.recipe for entrant in parts.entrants}
+    missed = []
+    for name, bound in parts.aim.constraints.items():
+        least = bound
+        if isinstance(bound, str):
+            least = evaluator.evaluate(sources[bound], portion).means[name]
+        if (mean := found.evaluation.means[name]) < float(least):
+            of_source = f", that of {bound}" if isinstance(bound, str) else ""
+            missed.append(f"{name} {mean:.4g}, at least {float(least):.4g}{of_source} wanted")
+    who = "none of the finalists keeps to the constraints on the validation split" if is_validated else ""
     return (
-        f"no candidate keeps to the constraints; the nearest is candidate {found.best.number} with {reached}; everything is "
-        "saved: go on searching with resume=<run folder> budget.evaluations=…, or start again with lower bounds"
+        f"{who or 'no candidate keeps to the constraints'}; the nearest is candidate {found.best.number} "
+        f"({'; '.join(missed)}); everything is saved: go on searching with resume=<run folder> budget.evaluations=…, or start "
+        "again with lower bounds"
     )

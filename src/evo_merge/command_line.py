@@ -74,6 +74,8 @@ def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
 def nearest(word: str, words: Iterable[str]) -> str:
     """``did you mean 'x'?``, or the list of what there is."""
     known = sorted(words)
+    if not known:
+        return "there are none here"
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"

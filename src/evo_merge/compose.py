@@ -8,7 +8,6 @@ from typing import Any
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
-from evo_merge.archive import KeepsArchive
 from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, IncompatibleModelsError
@@ -20,7 +19,7 @@ from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.copies import refuse_copies
 from evo_merge.models.pool import Pool
 from evo_merge.objectives import Aim, aim_of
-from evo_merge.optimizers.base import Optimizer
+from evo_merge.optimizers.base import Expects, Optimizer
 from evo_merge.plan import Needs, needs_of
 from evo_merge.recipe import ParameterSpaceRecipe, methods_of
 from evo_merge.search import Budget
@@ -104,7 +103,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
         settings=settings,
         budget=Budget(**asdict(settings.budget)),
         task=task,
-        aim=_aim(config, settings, task, program, beside),
+        aim=_aim(config, settings, task, program, beside, len(ingredients.sources)),
         pool=pool,
         ingredients=ingredients,
         program=program,
@@ -166,7 +165,9 @@ def _mute(pool: Pool) -> list[str]:
     return [model.name for model in pool.sources if model.config.vocab_size < pool.leader.config.vocab_size]
 
 
-def _aim(config: DictConfig, settings: RunSettings, task: Task, program: Program, beside: Sequence[Entrant]) -> Aim:
+def _aim(
+    config: DictConfig, settings: RunSettings, task: Task, program: Program, beside: Sequence[Entrant], n_sources: int
+) -> Aim:
     aim = aim_of(
         task.metrics,
         task.objectives,
@@ -174,19 +175,34 @@ def _aim(config: DictConfig, settings: RunSettings, task: Task, program: Program
         settings.constraints or {},
         instantiate(config.scalarize, _convert_="all") if "_target_" in config.get("scalarize", {}) else None,
         [entrant.name for entrant in beside if entrant.role == "source"],
-        next(starts(program)),
+        n_sources,
+        list(starts(program)),
     )
     for stage, optimizer in program.optimizers.items():
         names = program.tasks[stage].objectives if stage in program.tasks else aim.fitness_names
         if len(names) > 1 and not getattr(optimizer, "takes_several", False):
-            raise ConfigError(
-                f"{type(optimizer).__name__} takes one objective, and there are {len(names)} ({', '.join(names)}); choose an "
-                f"optimizer that takes several ({', '.join(TAKE_SEVERAL)}), one of them with 'objectives=[{names[0]}]', or how "
-                "they become one number: scalarize=weighted_sum or scalarize=chebyshev"
-            )
-        if isinstance(optimizer, KeepsArchive):
+            raise ConfigError(_refusal(program, stage, optimizer, names))
+        if isinstance(optimizer, Expects):
             optimizer.expect(len(names), is_batched=settings.evaluation.batch is not None)
     return aim
+
+
+def _refusal(program: Program, stage: str, optimizer: Optimizer, names: Sequence[str]) -> str:
+    """What is said of an optimizer that takes one objective and was given several."""
+    option = "optimizer="
+    if stage:
+        option = f"optimizer@merge.parameter.{stage}.optimizer=" if stage in program.early_stages else ""
+        option = option or "optimizer@merge.data_flow.optimizer="
+    said = (
+        f"{type(optimizer).__name__}{f' of stage {stage!r}' if stage else ''} takes one objective, and there are {len(names)} "
+        f"({', '.join(names)}); choose {option}<one that takes several> ({', '.join(TAKE_SEVERAL)})"
+    )
+    if stage in program.tasks:
+        return said
+    return (
+        f"{said}, one of them with 'objectives=[{names[0]}]', or how they become one number: scalarize=weighted_sum or "
+        "scalarize=chebyshev"
+    )
 
 
 def _warnings(parts: Parts) -> set[str]:

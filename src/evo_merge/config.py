@@ -19,6 +19,7 @@ _LISTS = (Sequence, list, tuple)  # collections.abc, which is what typing.get_or
 _MAPPINGS = (Mapping, dict)
 _HINTS = {
     "models.sources": "choose a pool with models=<name>, or name your own: models.base=DIR 'models.sources=[DIR,DIR]'",
+    "task.parts": "name two tasks or more: '+task@task.parts.ja=tiny_ja_math' '+task@task.parts.en=tiny_en_math'",
     "models.adapters": "name the folder that holds the LoRA adapters: models.adapters=DIR",
 }
 
@@ -59,6 +60,12 @@ class RunSettings:
 def run_settings(config: DictConfig) -> RunSettings:
     """The typed numbers of a composed config; raises ``ConfigError``, or OmegaConf's own where a type is wrong."""
     names = [name for name in RunSettings.__dataclass_fields__ if name in config]
+    if not OmegaConf.is_list(config.get("objectives", [])) and config.objectives is not None:
+        raise ConfigError(f"objectives must be a list, got '{config.objectives}': 'objectives=[{config.objectives}]'")
+    if not OmegaConf.is_dict(config.get("constraints", {})) and config.constraints is not None:
+        raise ConfigError(
+            f"constraints must name what each is at least, got '{config.constraints}': 'constraints={{accuracy: 0.5}}'"
+        )
     merged = OmegaConf.merge(OmegaConf.structured(RunSettings), {name: config[name] for name in names})
     settings = typing.cast(RunSettings, OmegaConf.to_object(merged))
     if settings.selection not in SELECTIONS:

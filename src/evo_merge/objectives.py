@@ -25,10 +25,10 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
 from evo_merge.scalarize import Scalarization
 
-# What a source scored on what the candidate was asked, by its name.
+# What a source scored by the task alone on what the candidate was asked, by its name.
 References = Callable[[str], Evaluation]
 Column = Callable[[Recipe, Evaluation, References], NDArray[np.float64]]  # (n_examples,)
-_JAPANESE_ENOUGH = 0.5  # of a probability, as for the published tasks
+_PROBABLE_ENOUGH = 0.5  # of a language, as for the published tasks
 
 
 @dataclass(frozen=True)
@@ -65,29 +65,51 @@ class Aim:
         bounds = [f"{name} at least {f'that of {b}' if isinstance(b, str) else b}" for name, b in self.constraints.items()]
         return f"{wanted}; {', '.join(bounds)}" if bounds else wanted
 
-    def judged(self, recipe: Recipe, evaluation: Evaluation, references: References) -> Evaluation:
-        """An evaluation by the task with the aim's columns, the objectives first, and what the aim makes of them."""
+    def judged(
+        self, recipe: Recipe, evaluation: Evaluation, sources: Mapping[str, Recipe], references: References
+    ) -> Evaluation:
+        """An evaluation by the task with the aim's columns, the objectives first, and what the aim makes of them.
+
+        Args:
+            recipe: Of the candidate.
+            evaluation: By the task alone.
+            sources: The sources' recipes by name.
+            references: Their evaluations by the task alone.
+        """
+        judged = self._widened(recipe, evaluation, references)
+        if judged.failure is None:
+            asked = (*self.objectives, *self.constraints)
+            if unasked := [name for name in asked if not len(judged.column(name))]:
+                judged = replace(judged, failure=f"no problem that was asked is one of '{unasked[0]}'", completions=())
+        if judged.failure is not None:
+            scores = np.zeros((0, len(judged.metrics)))
+            return replace(judged, scores=scores, scalar=None if self.scalarization is None else -math.inf)
+        scalar = None if self.scalarization is None else self.scalarization(self.objectives, judged.objectives)
+        violation = 0.0
+        for name, bound in self.constraints.items():
+            if isinstance(bound, str):
+                least = self._widened(sources[bound], references(bound), references).means[name]
+            else:
+                least = float(bound)
+            violation += _missed(judged.means[name], least)
+        return replace(judged, scalar=scalar, violation=violation)
+
+    def _widened(self, recipe: Recipe, evaluation: Evaluation, references: References) -> Evaluation:
         known = tuple(dict.fromkeys((*evaluation.metrics, *self.added)))
         metrics = tuple(dict.fromkeys((*self.objectives, *known)))
         n = len(self.objectives)
         if evaluation.failure is not None:
-            scalar = None if self.scalarization is None else -math.inf
-            return replace(evaluation, metrics=metrics, n_objectives=n, scores=np.zeros((0, len(metrics))), scalar=scalar)
+            return replace(evaluation, metrics=metrics, n_objectives=n)
         columns = {name: evaluation.scores[:, i] for i, name in enumerate(evaluation.metrics)}
         columns |= {name: column(recipe, evaluation, references) for name, column in self.added.items()}
-        scores = np.stack([columns[name] for name in metrics], axis=1)
-        judged = replace(evaluation, metrics=metrics, n_objectives=n, scores=scores)
-        if self.scalarization is not None:
-            judged = replace(judged, scalar=self.scalarization(self.objectives, judged.objectives))
-        return replace(judged, violation=self._violation(judged, references))
+        return replace(
+            evaluation, metrics=metrics, n_objectives=n, scores=np.stack([columns[name] for name in metrics], axis=1)
+        )
 
-    def _violation(self, evaluation: Evaluation, references: References) -> float:
-        return sum(max(0.0, self.least(name, references) - float(evaluation.column(name).mean())) for name in self.constraints)
 
-    def least(self, name: str, references: References) -> float:
-        """What a constrained metric must at least be."""
-        bound = self.constraints[name]
-        return float(references(bound).column(name).mean()) if isinstance(bound, str) else float(bound)
+def _missed(value: float, least: float) -> float:
+    """By how much of the bound it is missed, so that characters and fractions can be summed; of a bound of 0, by how much."""
+    return max(0.0, least - value) / (abs(least) or 1.0)
 
 
 def aim_of(
@@ -97,7 +119,8 @@ def aim_of(
     constraints: Mapping[str, float | str],
     scalarization: Scalarization | None,
     sources: Sequence[str],
-    start: Recipe,
+    n_sources: int,
+    starts: Sequence[Recipe],
 ) -> Aim:
     """Make sense of what the user named.
 
@@ -107,8 +130,9 @@ def aim_of(
         objectives: Names; ``None`` is the task's own.
         constraints: Least mean by name, a number or a source's name.
         scalarization: How several objectives become one, or ``None``.
-        sources: Names of the sources.
-        start: The recipe of every gene at its start, which tells what kind of recipe there will be.
+        sources: Names of the sources that can be asked.
+        n_sources: How many there are to merge.
+        starts: The recipe of every gene at its start, of every space, which tells what kinds of recipes there will be.
 
     Raises:
         ConfigError: A name that there is not, or a bound that cannot be.
@@ -122,9 +146,9 @@ def aim_of(
     for option, names in (("objectives", wanted), ("constraints", tuple(constraints))):
         for name in names:
             if name not in task_metrics:
-                added[name] = _built_in(option, name, task_metrics, sources, start)
+                added[name] = _built_in(option, name, task_metrics, sources, n_sources, starts)
     for name, bound in constraints.items():
-        _check_bound(name, bound, name in added and name.startswith("kept/"), sources)
+        _check_bound(name, bound, sources)
     if scalarization is not None:
         if len(wanted) == 1:
             raise ConfigError(f"scalarize makes one number of several objectives, and there is one ({wanted[0]}); leave it out")
@@ -132,32 +156,42 @@ def aim_of(
     return Aim(wanted, dict(constraints), scalarization, added)
 
 
-def _check_bound(name: str, bound: object, is_kept: bool, sources: Sequence[str]) -> None:  # noqa: FBT001
+def _check_bound(name: str, bound: object, sources: Sequence[str]) -> None:
     if isinstance(bound, str):
         if bound not in sources:
-            raise ConfigError(f"constraints: '{name}' must be at least a number or a source's score; {nearest(bound, sources)}")
-        if is_kept:
+            raise ConfigError(
+                f"constraints: '{name}' must be at least a number or a source's score, got '{bound}'; {nearest(bound, sources)}"
+            )
+        if name.startswith("kept/"):
             raise ConfigError(f"constraints: '{name}' compares with a source already; give a number")
     elif isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
         raise ConfigError(f"constraints: '{name}' must be at least a number or a source's score, got {bound!r}")
 
 
-def _built_in(option: str, name: str, task_metrics: Sequence[str], sources: Sequence[str], start: Recipe) -> Column:
+def _built_in(
+    option: str, name: str, task_metrics: Sequence[str], sources: Sequence[str], n_sources: int, starts: Sequence[Recipe]
+) -> Column:
     kind, _, rest = name.partition("/")
     if name == "brevity":
         return _brevity
-    if kind == "in_language" and rest in languages.known_languages():
+    if kind == "in_language":
+        if rest not in languages.known_languages():
+            raise ConfigError(f"{option}: '{name}' must name a language by its code, such as in_language/ja")
         return lambda recipe, evaluation, references: _in_language(evaluation, rest)
     if kind == "kept":
         source, _, metric = rest.partition("/")
-        if source in sources and metric in task_metrics:
-            return lambda recipe, evaluation, references: _kept(evaluation, references(source), metric)
+        if source not in sources or metric not in task_metrics:
+            raise ConfigError(
+                f"{option}: '{name}' must be kept/<source>/<metric>, with a source of {', '.join(sources)} and a metric of "
+                f"{', '.join(task_metrics)}"
+            )
+        return lambda recipe, evaluation, references: _kept(evaluation, references(source), metric)
     if name in ("sparsity", "few_sources"):
-        if isinstance(start, DataFlowRecipe):
-            raise ConfigError(f"{option}: '{name}' is a number of mixed weights, and these recipes are paths through layers")
+        if any(isinstance(start, DataFlowRecipe) for start in starts):
+            raise ConfigError(f"{option}: '{name}' is a number of mixed weights, and there are recipes that are paths")
         if name == "few_sources":
             return _few_sources
-        return lambda recipe, evaluation, references: _sparsity(recipe, evaluation, len(sources))
+        return lambda recipe, evaluation, references: _sparsity(recipe, evaluation, n_sources)
     patterns = ["brevity", "in_language/<code>", "kept/<source>/<metric>", "sparsity", "few_sources"]
     raise ConfigError(
         f"{option}: there is no '{name}'; the task has {', '.join(task_metrics)}, and any task has {', '.join(patterns)}"
@@ -169,7 +203,7 @@ def _brevity(recipe: Recipe, evaluation: Evaluation, references: References) -> 
 
 
 def _in_language(evaluation: Evaluation, code: str) -> NDArray[np.float64]:
-    return np.asarray([float(languages.probability(text, code) > _JAPANESE_ENOUGH) for text in evaluation.completions])
+    return np.asarray([float(languages.probability(text, code) > _PROBABLE_ENOUGH) for text in evaluation.completions])
 
 
 def _kept(evaluation: Evaluation, reference: Evaluation, metric: str) -> NDArray[np.float64]:

@@ -22,19 +22,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
-from evo_merge.archive import read_archive, write_archive
+from evo_merge.aimed import Aimed
+from evo_merge.archive import FOLDER, read_archive, write_archive
 from evo_merge.baselines import single_model
 from evo_merge.choose import Choice, choose, record_choice
 from evo_merge.compose import Parts, compose_parts
 from evo_merge.config import RunSettings
 from evo_merge.errors import Interrupted
-from evo_merge.evaluation.aimed import Aimed
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.setup import few_threads, new_evaluator
 from evo_merge.mergeability import Mergeability
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
-from evo_merge.models.mergeability import measure
+from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
 from evo_merge.plan import describe_plan, refuse_shortage
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
@@ -122,7 +122,6 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             SearchStart,
             run_folder=folder,
             config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
-            objectives=parts.aim.fitness_names,
             baselines=baselines,
         )
 
@@ -138,7 +137,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             found = choose(parts, study, evaluator, stages)
             return None if found is None else found.best
 
-        conditions = Conditions(run, evaluator, evaluator_of, parts.portion, parts.budget, best_of)
+        conditions = Conditions(run, evaluator, evaluator_of, parts.portion, parts.aim.fitness_names, parts.budget, best_of)
         stage_results = parts.program.conduct(conditions)
         if parts.settings.selection == "validation":
             _tell(trackers, "scoring the finalists on the validation split")
@@ -208,7 +207,7 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
         replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
         if parts.settings.export == "front":
             write_checkpoint(member.recipe, parts.pool, folder / "front" / str(member.number), allowed_code=parts.allowed_code)
-    archived = write_archive(folder, study, sorted(study.stages()))
+    write_archive(folder, study, sorted(study.stages()))
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     write_checkpoint(best, parts.pool, model, allowed_code=parts.allowed_code)
@@ -225,7 +224,7 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
         prompt=parts.task.prompt(parts.task.examples("test")[0]),
     )
     replace_text(model / "README.md", card)
-    return [recipe, *reports, *([archived[0].parent] if archived else []), model]
+    return [recipe, *reports, *(each for each in (folder / "front", folder / FOLDER) if each.is_dir()), model]
 
 
 def _compare_written(parts: Parts, study: Study, best: DataFlowRecipe, model: Path) -> None:

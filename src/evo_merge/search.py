@@ -118,6 +118,7 @@ class Stage:
         optimizer: Proposes genomes of it.
         evaluator: Scores the recipes.
         portion: What the candidates of a generation are asked, by its number.
+        objectives: Names of what the optimizer is told.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Stage:
     optimizer: Optimizer
     evaluator: Recorded
     portion: Callable[[int], Portion]
+    objectives: tuple[str, ...]
 
 
 class Search:
@@ -193,6 +195,7 @@ class Search:
         study, stage = self._run.study, self.stage
         begin = self._run.start(
             stage=stage.name,
+            objectives=stage.objectives,
             genes=stage.space.genes,
             evaluations=evaluations,
             evaluated=count_evaluated(study, stage.name),

@@ -17,6 +17,7 @@ from evo_merge.baselines import start_of
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.optimizers.base import Optimizer
+from evo_merge.pareto import knee
 from evo_merge.recipe import ModelReference, Recipe, Source
 from evo_merge.search import Budget, Recorded, Run, Search, Stage
 from evo_merge.seeds import child_seed
@@ -41,6 +42,7 @@ class Conditions:
         evaluator: Scores recipes on the run's task.
         evaluator_of: The evaluator of a stage's own task.
         portion: What the candidates of a generation are asked.
+        objectives: Names of what the run's optimizers are told.
         budget: The run's.
         choose: The best candidate of some stages that were asked the run's task, by what the run chooses by.
     """
@@ -49,6 +51,7 @@ class Conditions:
     evaluator: Recorded
     evaluator_of: Callable[[str, Task], Recorded]
     portion: Callable[[int], Portion]
+    objectives: tuple[str, ...]
     budget: Budget
     choose: Callable[[Collection[str]], Candidate | None]
 
@@ -127,7 +130,7 @@ class SingleSearch:
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the search."""
-        stage = Stage("", self._space, self._optimizer, conditions.evaluator, conditions.portion)
+        stage = Stage("", self._space, self._optimizer, conditions.evaluator, conditions.portion, conditions.objectives)
         Search(stage, conditions.run).advance(conditions.budget)
         return []
 
@@ -245,12 +248,13 @@ class Hybrid:
             # A task of its own has other problems, and so few stages of them that all are asked.
             return conditions.portion(generation) if stage.task is None else Portion("search", stage=name)
 
-        search = Search(Stage(name, space, optimizer, evaluator, portion), conditions.run)
+        own = None if stage.task is None else tuple(f"{name}/{each}" for each in stage.task.objectives)
+        search = Search(Stage(name, space, optimizer, evaluator, portion, own or conditions.objectives), conditions.run)
         if conditions.run.study.stages() - set(self._parameter):
             search.replay()  # paths run through its result, so that it has to stay what it was
         else:
             search.advance(replace(stage.budget or conditions.budget, minutes=conditions.budget.minutes))
-        found = conditions.choose([name]) if stage.task is None else next(iter(search.front.members), None)
+        found = conditions.choose([name]) if stage.task is None else _knee_of(search.front.members)
         if found is None:
             raise ConfigError(f"no candidate of stage '{name}' could be built and scored; the reasons are in evo_merge.log")
         log.info("stage %s found %s", name, ModelReference(recipe=found.recipe))
@@ -258,7 +262,8 @@ class Hybrid:
 
     def _pair_search(self, pair: tuple[str, str], results: Mapping[str, Recipe], conditions: Conditions) -> Search:
         name, space = _pair_name(*pair), self._pair_space(*pair, results)
-        stage = Stage(name, space, self._optimizer(name, space), conditions.evaluator, conditions.portion)
+        optimizer = self._optimizer(name, space)
+        stage = Stage(name, space, optimizer, conditions.evaluator, conditions.portion, conditions.objectives)
         return Search(stage, conditions.run)
 
     def _optimizer(self, name: str, space: MergeSpace) -> Optimizer:
@@ -310,18 +315,32 @@ def starts(program: Program) -> Iterator[Recipe]:
 
 
 def _hopeful(searches: Sequence[Search]) -> list[Search]:
-    """Those whose best is not clearly below the best of all, in one objective at least."""
+    """Those whose best is not clearly below the best of all, in one objective at least.
+
+    Where a pair has found what keeps to the constraints, those are dropped that have not.
+    """
     # Not the study's candidates: of a resumed run that has what came after the trial too.
     fronts = {search.stage.name: search.front.members for search in searches}
+    kept = {name for name, members in fronts.items() if members and members[0].evaluation.violation == 0}
+    fronts = {name: members for name, members in fronts.items() if name in kept or not kept}
     objectives = next((members[0].evaluation.n_objectives for members in fronts.values() if members), 1)
     hopeful: set[str] = set()
     for objective in range(objectives):
         scores = {name: _best_score(members, objective) for name, members in fronts.items()}
         best, best_error = max(scores.values())
         hopeful |= {name for name, (score, error) in scores.items() if score + _CLEAR * math.hypot(error, best_error) >= best}
-    for name in fronts.keys() - hopeful:
-        log.info("pair %s is dropped: it is clearly behind the leading pair", name)
+    for search in searches:
+        if search.stage.name not in hopeful:
+            log.info("pair %s is dropped: it is clearly behind the leading pair", search.stage.name)
     return [search for search in searches if search.stage.name in hopeful]
+
+
+def _knee_of(members: Sequence[Candidate]) -> Candidate | None:
+    """The best of a search; of several objectives the knee of its front."""
+    if not members:
+        return None
+    fitness = np.stack([member.evaluation.fitness for member in members])
+    return members[knee(fitness, fitness)]
 
 
 def _best_score(members: Sequence[Candidate], objective: int) -> tuple[float, float]:

@@ -225,8 +225,8 @@ def test_numbers_of_a_source_that_is_off_change_no_recipe() -> None:
     assert recipe_hash(box.decode(genome)) == recipe_hash(box.decode(other))
 
 
-def test_where_no_source_is_on_the_one_with_the_greatest_numbers_is() -> None:
-    genome = np.array([0.1, 0.9, 0.3, 0.4, 0.5, 0.6, 0.0, 0.0, 0.0])
+def test_where_no_source_is_on_the_one_with_the_greatest_weight_is() -> None:
+    genome = np.array([0.1, 0.4, 0.3, 0.4, 0.1, 0.9, 0.0, 0.0, 0.0])
     assert [source.name for source in space(select_sources=True).decode(genome).sources] == ["math_a"]
 
 

@@ -95,15 +95,17 @@ class ParameterSpace:
         )
 
     def _kept(self, genome: Genome) -> list[int]:
-        """Places of the sources that are on; of none, the one with the greatest numbers, since a merge of nothing is none."""
+        """Places of the sources that are on; of none, the one with the greatest weights, since a merge of nothing is none."""
         n_sources = len(self._ingredients.sources)
         if not self._selects:
             return list(range(n_sources))
         if on := [place for place, gene in enumerate(genome[-n_sources:].tolist()) if gene > 0.5]:
             return on
-        names = [gene.name.rpartition("/")[2] for gene in self.genes[:-n_sources]]
-        sums = [sum(genome[i] for i, name in enumerate(names) if name == source.name) for source in self._ingredients.sources]
-        return [int(np.argmax(sums))]
+        weights = [
+            sum(genome[i] for i, gene in enumerate(self.genes) if f"/{gene.name}".endswith(f"/weight/{source.name}"))
+            for source in self._ingredients.sources
+        ]
+        return [int(np.argmax(weights))]
 
 
 def _gene_name(parameter: Parameter, group: TensorGroup, source: str) -> str:

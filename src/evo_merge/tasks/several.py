@@ -55,16 +55,17 @@ class Several:
         """
         if split not in self._read:
             by_part = {name: part.examples(split) for name, part in self._parts.items()}
-            missing = [name for name, examples in by_part.items() if not examples]
+            missing = [name for name, own in by_part.items() if not own]
             if missing and len(missing) < len(by_part):
                 raise DataError(f"task.parts.{missing[0]} has no {split} examples, and the other parts have; give it some")
-            self._read[split] = tuple(
+            examples = tuple(
                 Example(f"{name}{_SEPARATOR}{example.id}", example.question, example.answer)
-                for name, examples in by_part.items()
-                for example in examples
+                for name, own in by_part.items()
+                for example in own
             )
             if not self._allow_overlap:
-                self._refuse_overlap(split)
+                self._refuse_overlap(split, examples)
+            self._read[split] = examples
         return self._read[split]
 
     def sizes(self, split: Split) -> list[int]:
@@ -88,11 +89,11 @@ class Several:
         known = {f"{name}{_SEPARATOR}{metric}": value for metric, value in scored.items()}
         return tuple(known.get(metric, math.nan) for metric in self.metrics)
 
-    def _refuse_overlap(self, split: Split) -> None:
+    def _refuse_overlap(self, split: Split, examples: Sequence[Example]) -> None:
         """Compare each part's examples with the other splits of the other parts; with its own each part did that itself."""
         for other in self._read.keys() - {split}:
             for name in self._parts:
-                own = [example for example in self._read[split] if self._of(example)[0] == name]
+                own = [example for example in examples if self._of(example)[0] == name]
                 theirs = [example for example in self._read[other] if self._of(example)[0] != name]
                 refuse_overlap({other: theirs, split: own})
 

@@ -69,7 +69,8 @@ class Progress:
         if self._console.is_terminal:
             return
         scores = [score for candidate in generation.candidates if math.isfinite(score := _fitness(candidate))]
-        here = f"here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
+        of = f"{self._start.objectives[0]} " if self._start is not None and len(self._start.objectives) > 1 else ""
+        here = f"{of}here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
         stage = f"{generation.candidates[0].stage}, " if generation.candidates[0].stage else ""
         so_far = f"best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
         self._say(f"{stage}generation {generation.number}: {so_far}")
@@ -119,7 +120,8 @@ class Progress:
             done = self._start.evaluated + self._n_evaluated
             table.add_row("", ProgressBar(total=self._start.evaluations, completed=done, width=40))
         table.add_row("best", self._best_line())
-        table.add_row("to beat", Text(self._baselines()))
+        of = f" ({self._start.objectives[0]})" if len(self._start.objectives) > 1 else ""
+        table.add_row(f"to beat{of}", Text(self._baselines()))
         table.add_row("time", Text(self._times()))
         return Group(table, stage) if self._stage else table
 

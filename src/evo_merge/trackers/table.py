@@ -8,6 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evo_merge.report.wording import p_value
+
 _MOST_MEMBERS = 10  # of a front, as rows
 
 
@@ -48,7 +50,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
 def _table_of_several(summary: Mapping[str, Any]) -> Table:
     by_objective = summary["test"]["objectives"]
     table = Table(
-        title=f"{summary['task']}: test scores; in brackets by how much the evolved merge is above, and p",
+        title=f"{summary['task']}: test scores; in brackets by how much the evolved merge is above, and p (Holm)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -81,7 +83,7 @@ def _cell_of_several(part: Mapping[str, Any], kinds: Iterable[str], name: str) -
     if pair is None:
         return score
     difference = _difference(pair["difference"], is_fraction).removesuffix(" points")
-    return f"{score} ({difference}, {_p_value(pair['p'])})"
+    return f"{score} ({difference}, {p_value(pair['p_holm'])})"
 
 
 def _is_fraction(part: Mapping[str, Any], kinds: Iterable[str]) -> bool:

@@ -114,7 +114,17 @@ class WandbTracker:
         # Opened here and not by WandbLogger, which makes 'trainer/global_step', that no search has, every chart's axis.
         run = wandb.init(settings=self._settings, resume="allow", reinit="create_new")
         self._logger = WandbLogger(experiment=run)
-        for metrics in ("gene/*", "fitness/*", "metric/*", "best/*", "seconds/*", "new_tokens", "failed", "repeated"):
+        for metrics in (
+            "gene/*",
+            "fitness/*",
+            "metric/*",
+            "best/*",
+            "seconds/*",
+            "new_tokens",
+            "failed",
+            "repeated",
+            "violation",
+        ):
             run.define_metric(metrics, step_metric="candidate")
         for metrics in ("generation_best/*", "generation_mean/*", "generation_failed"):
             run.define_metric(metrics, step_metric="generation")
@@ -158,7 +168,8 @@ class WandbTracker:
         return fitness
 
     def _generation_row(self, generation: Generation) -> dict[str, Any]:
-        fitness = np.array([candidate.evaluation.fitness for candidate in generation.candidates])  # (n, n_objectives)
+        kept = [candidate.evaluation for candidate in generation.candidates if candidate.evaluation.violation == 0]
+        fitness = np.array([evaluation.fitness for evaluation in kept])  # (n, n_objectives)
         scored = fitness[np.isfinite(fitness).all(axis=1)] if len(fitness) else fitness
         row: dict[str, Any] = {"generation": generation.number, "generation_failed": len(fitness) - len(scored)}
         for column, name in enumerate(self._objectives if len(scored) else ()):

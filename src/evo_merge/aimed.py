@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.objectives import Aim
-from evo_merge.recipe import Recipe, recipe_hash
+from evo_merge.recipe import Recipe
 from evo_merge.search import Evaluator
 from evo_merge.tasks.base import Portion
 
@@ -28,23 +28,24 @@ class Aimed:
         known: Callable[[Recipe, str], Evaluation | None],
     ) -> None:
         self._evaluator, self._aim, self._sources, self._known = evaluator, aim, sources, known
-        self._references: dict[tuple[str, str], Evaluation] = {}
+        self._references: dict[str, tuple[str, Evaluation]] = {}  # by source: what it was asked last, and what it scored
 
     def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
-        """Score a recipe and judge it; a source that it is compared with is asked the same."""
-        evaluation = self._evaluator.evaluate(recipe, portion)
+        """Score a recipe and judge it; a source that it is compared with is asked the same, once."""
+        own = next((name for name, source in self._sources.items() if source == recipe), None)
+        evaluation = self._evaluator.evaluate(recipe, portion) if own is None else self._reference(own, portion)
+        return self._aim.judged(recipe, evaluation, self._sources, lambda name: self._scored(name, portion))
 
-        def references(name: str) -> Evaluation:
+    def _scored(self, name: str, portion: Portion) -> Evaluation:
+        found = self._reference(name, portion)
+        if found.failure is not None:
+            raise ConfigError(f"objectives and constraints cannot compare with '{name}', which failed: {found.failure}")
+        return found
+
+    def _reference(self, name: str, portion: Portion) -> Evaluation:
+        key, found = self._references.get(name, ("", None))
+        if found is None or key != portion.key:
             source = self._sources[name]
-            return evaluation if source == recipe else self._reference(name, source, portion)
-
-        return self._aim.judged(recipe, evaluation, references)
-
-    def _reference(self, name: str, source: Recipe, portion: Portion) -> Evaluation:
-        key = (recipe_hash(source), portion.key)
-        if key not in self._references:
             found = self._known(source, portion.key) or self._evaluator.evaluate(source, portion)
-            if found.failure is not None:
-                raise ConfigError(f"objectives and constraints cannot compare with '{name}', which failed: {found.failure}")
-            self._references[key] = found
-        return self._references[key]
+            self._references[name] = (portion.key, found)
+        return found
