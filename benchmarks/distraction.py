@@ -138,7 +138,12 @@ def _mean(scores: Sequence[float]) -> tuple[float, float]:
 
 
 def verdict(plain: Row, selecting: Row) -> str:
-    """Whether on/off genes lose at most half of what the plain search loses, where that is a loss at all."""
+    """Whether on/off genes lose at most half of what the plain search loses, where that is a loss at all.
+
+    One seed has no standard error, and then nobody knows.
+    """
+    if math.isnan(plain.loss_error):
+        return "unknown"
     if not plain.loss > SURE * plain.loss_error:
         return "no sure loss"
     return "holds" if selecting.loss <= MAY_LOSE * plain.loss else "does not hold"

@@ -32,7 +32,7 @@ def _job(config: DictConfig) -> None:
     from evo_merge.evaluation.setup import few_threads
     from evo_merge.models.compatibility import refuse_unmixable
     from evo_merge.models.copies import refuse_copies
-    from evo_merge.models.mergeability import measure
+    from evo_merge.models.measure_pool import measure
 
     pool = instantiate(config.models, _convert_="all")
     for warning in refuse_unmixable(pool.base, pool.sources):

@@ -65,10 +65,13 @@ _RESEARCH_ONLY = """
 """
 _NO_DERIVATIVES = "cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0"
 # These fit only themselves.
-_OTHER_SHARE_ALIKE = "epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 gfdl ms-pl osl-3.0 ofl-1.1 lgpl-lr odbl cdla-sharing-1.0"
+_OTHER_SHARE_ALIKE = "epl-2.0 gfdl ms-pl osl-3.0 ofl-1.1 lgpl-lr odbl cdla-sharing-1.0"
+# The appendix of EUPL 1.2 (https://eupl.eu/1.2/en), whose CC BY-SA 3.0 is only for works other than software.
+_BESIDE_EUPL = "mpl-2.0 epl-1.0 osl-3.0 lgpl-2.1 lgpl-3.0 gpl-2.0 gpl-3.0 agpl-3.0"
 # Which licence an adaptation may have: for the GNU family https://www.gnu.org/licenses/gpl-faq.html#AllCompatibility (an
 # identifier without "or later" is read as "only"; a family without a version as any), for Creative Commons
-# https://creativecommons.org/compatiblelicenses (a later version of the same kind; 4.0 also GPL 3).
+# https://creativecommons.org/compatiblelicenses (a later version of the same kind; 4.0 also GPL 3). EPL 1.0 (section 7) and
+# EUPL 1.1 (article 5) allow their later versions.
 _SHARE_ALIKE: Mapping[str, str] = {
     "agpl-3.0": "agpl-3.0",
     "gpl-3.0": "gpl-3.0 agpl-3.0",
@@ -80,6 +83,9 @@ _SHARE_ALIKE: Mapping[str, str] = {
     "mpl-2.0": "mpl-2.0 lgpl-2.1 lgpl-3.0 gpl-2.0 gpl-3.0 agpl-3.0",
     "cc-by-sa-3.0": "cc-by-sa-3.0 cc-by-sa-4.0",
     "cc-by-sa-4.0": "cc-by-sa-4.0 gpl-3.0",
+    "epl-1.0": "epl-1.0 epl-2.0",
+    "eupl-1.1": f"eupl-1.1 eupl-1.2 {_BESIDE_EUPL}",
+    "eupl-1.2": f"eupl-1.2 {_BESIDE_EUPL}",
     **{name: name for name in _OTHER_SHARE_ALIKE.split()},
 }
 _NON_COMMERCIAL_SHARE_ALIKE: Mapping[str, str] = {
@@ -113,8 +119,24 @@ _NOT_OF_THE_HUB = """
     databricks-open-model-license stabilityai-ai-community lfm1.0 mrl mnpl mnpl-0.1 microsoft-research-license msrla msr-la
     llama1 tongyi-qianwen-research qwen-research stabilityai-nc-research-community
 """
-# GPL 2 has no room for Apache's patent clause (the same FAQ); a family without a version then means version 3.
-NO_ROOM_FOR_APACHE = frozenset({"gpl", "gpl-2.0", "lgpl", "lgpl-2.1"})
+_GNU = frozenset({"gpl", "gpl-2.0", "gpl-3.0", "agpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0"})
+# GPL 2 has no room for the patent clause of Apache-2.0, which ECL-2.0 has too; a family without a version then means version 3.
+_WITHOUT_PATENT_CLAUSE = frozenset({"gpl", "gpl-2.0", "lgpl", "lgpl-2.1"})
+# Share-alike licences that have no room for a permissive one (https://www.gnu.org/licenses/license-list.html).
+NO_ROOM: Mapping[str, frozenset[str]] = {
+    "apache-2.0": _WITHOUT_PATENT_CLAUSE,
+    "ecl-2.0": _WITHOUT_PATENT_CLAUSE,
+    "afl-3.0": _GNU,
+}
+# Share-alike licences that one with terms of its own may become part of (section 4(c)(ii) of Artistic 2.0).
+ROOM: Mapping[str, frozenset[str]] = {"artistic-2.0": _GNU}
+# What must not improve any large language model but itself and its derivatives (section 1.b.v of both licences).
+ONLY_FOR_ITSELF: Mapping[str, str] = {"llama2": "Llama 2", "llama3": "Meta Llama 3"}
+# How the name of a shared model made of one must begin, and what must be displayed beside it (section 1.b.i).
+NAMING: Mapping[str, tuple[str, str]] = {
+    "llama3": ("Llama 3", "Built with Meta Llama 3"),
+    **dict.fromkeys(("llama3.1", "llama3.2", "llama3.3", "llama4"), ("Llama", "Built with Llama")),
+}
 
 _KNOWN = {
     name: Licence(name, terms)
@@ -135,7 +157,7 @@ _KNOWN = {
 
 def licence(name: str) -> Licence:
     """The licence of a name as cards write it; its terms are unknown where the table has none of that name."""
-    plain = re.sub(r"[\s_]+", "-", name.strip().lower())
+    plain = re.sub(r"[\s_]+", "-", name.replace("`", "").strip().lower())
     plain = _ALIASES.get(plain, plain)
     return _KNOWN.get(plain, Licence(plain or "unknown", Terms.UNKNOWN))
 

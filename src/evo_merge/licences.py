@@ -1,10 +1,10 @@
 """Licences of models, combined into the licence of their merge: the strictest wins. No legal advice, only what cards state."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evo_merge.licence_table import NO_ROOM_FOR_APACHE, Licence, Terms, is_of_the_hub, licence
+from evo_merge.licence_table import NAMING, NO_ROOM, ONLY_FOR_ITSELF, ROOM, Licence, Terms, is_of_the_hub, licence
 
 UNKNOWN = "unknown"  # the hub's word for a licence that nobody states
 NOT_TO_BE_SHARED = "not-to-be-shared"  # license_name of a merge that no licence fits
@@ -62,7 +62,10 @@ def combine(stated: Mapping[str, Sequence[StatedLicence]]) -> ResultLicence:
     demanded = _demanded(all_)
     if terms is not Terms.NO_DERIVATIVES and demanded is None:
         terms = Terms.CONFLICT
-    if terms in (Terms.NO_DERIVATIVES, Terms.CONFLICT):
+    elif terms is Terms.CONDITIONS and demanded:
+        terms = Terms.SHARE_ALIKE  # which has room for those conditions
+    may_be_shared = terms not in (Terms.NO_DERIVATIVES, Terms.CONFLICT)
+    if not may_be_shared:
         names = [NOT_TO_BE_SHARED]
     elif demanded:
         names = [demanded]
@@ -72,13 +75,18 @@ def combine(stated: Mapping[str, Sequence[StatedLicence]]) -> ResultLicence:
         names = [all_[0].name] if len(all_) == 1 else ["apache-2.0"]
     those = asking or all_
     if terms is Terms.CONFLICT and _demanded(asking) is not None:
-        those = [each for each in all_ if each in asking or each.name == "apache-2.0"]
+        those = [each for each in all_ if each in asking or _demanded([*asking, each]) is None]
     sentence = _sentence(terms, _who(of_models, those), names, len(all_))
+    if terms is Terms.CONFLICT and _is_of_versions(all_):
+        sentence = f'{sentence[:-1]}, unless `gpl-2.0` is meant as "or any later version", which the card does not tell.'
     if unknown := _unknown(stated):
         one = f"{unknown}, so what the merge may be used for is unknown; find out before you use or share it."
         sentence = one if terms is Terms.UNKNOWN else f"{sentence} Besides, {unknown}, so the merge may be less free than that."
+    sentence = " ".join([sentence, *_only_for_itself(of_models), *(_naming(all_) if may_be_shared else ())])
     if terms is Terms.UNKNOWN or not stated:
         return ResultLicence(Terms.UNKNOWN, UNKNOWN, None, sentence)
+    if unknown and may_be_shared:
+        names = [*names, UNKNOWN]
     if len(names) == 1 and is_of_the_hub(names[0]):
         return ResultLicence(terms, names[0], None, sentence)
     return ResultLicence(terms, "other", "-and-".join(names), sentence)
@@ -99,7 +107,9 @@ def stated_in_card(fields: Mapping[str, object], text: str | None = None) -> tup
     given = fields.get("license")
     names = [name for name in (given if isinstance(given, list) else [given]) if isinstance(name, str) and name.strip()]
     beside, link = fields.get("license_name"), fields.get("license_link")
-    text = link if isinstance(link, str) and link.strip() else text
+    # A stranger wrote the link, and it goes into a sentence of Markdown.
+    link = " ".join(link.replace("`", "").split()) if isinstance(link, str) else ""
+    text = link or text
     if isinstance(beside, str) and beside.strip():
         names = [beside if name.strip().lower() == "other" else name for name in names]
     return tuple(dict.fromkeys(StatedLicence(licence(name).name, text) for name in names)) or (StatedLicence(UNKNOWN, text),)
@@ -112,14 +122,45 @@ def _demanded(licences: Sequence[Licence]) -> str | None:
         return ""
     # Share-alike has no room for terms beside its own; non-commercial share-alike has for its sister without share-alike.
     are_non_commercial = all(each.terms is Terms.NON_COMMERCIAL for each in demanding)
-    for each in licences:
-        is_sister = are_non_commercial and re.fullmatch(r"cc-by-nc-[\d.]+", each.name)
-        if each not in demanding and each.terms not in (Terms.PERMISSIVE, Terms.UNKNOWN) and not is_sister:
-            return None
     common = [name for name in demanding[0].result if all(name in each.result for each in demanding)]
-    if any(each.name == "apache-2.0" for each in licences):
-        common = [name for name in common if name not in NO_ROOM_FOR_APACHE]
+    for each in licences:
+        if (
+            each in demanding
+            or each.terms is Terms.UNKNOWN
+            or (are_non_commercial and re.fullmatch(r"cc-by-nc-[\d.]+", each.name))
+        ):
+            continue
+        if each.terms is Terms.PERMISSIVE:
+            common = [name for name in common if name not in NO_ROOM.get(each.name, ())]
+        else:
+            common = [name for name in common if name in ROOM.get(each.name, ())]
     return common[0] if common else None
+
+
+def _is_of_versions(licences: Sequence[Licence]) -> bool:
+    """Whether a conflict is only about GPL 2 without a later version; identifiers of the hub do not tell the two apart."""
+    later = licence("gpl")  # of any version
+    return bool(_demanded([later if each.name == "gpl-2.0" else each for each in licences]))
+
+
+def _only_for_itself(of_models: Mapping[str, Sequence[Licence]]) -> Iterator[str]:
+    """A sentence for every licence that allows to improve no other models, where there are others."""
+    for name, model in ONLY_FOR_ITSELF.items():
+        others = [other for other, given in of_models.items() if name not in {each.name for each in given}]
+        if others and len(others) < len(of_models):
+            who = _listing([f"`{other}`" for other in others])
+            yield (
+                f"`{name}` forbids its use to improve any large language model but {model} and its derivatives, "
+                f"so do not merge it with {who} unless {'that is one' if len(others) == 1 else 'those are such'}."
+            )
+
+
+def _naming(licences: Sequence[Licence]) -> Iterator[str]:
+    """What must be done with the name of a merge that is shared."""
+    for name in sorted(each.name for each in licences if each.name in NAMING):
+        beginning, display = NAMING[name]
+        must = f'must begin with "{beginning}", and "{display}" must be displayed'
+        yield f"By `{name}` the name of a merge that you share {must}."
 
 
 def _sentence(terms: Terms, who: str, names: Sequence[str], n_licences: int) -> str:

@@ -1,6 +1,6 @@
 """How mergeable a pool is, as values: what one pass over the weights found, and what that means in words.
 
-The pass itself is in ``models/mergeability.py``; what the numbers mean and where the thresholds come from, in
+The pass itself is in ``models/measure_pool.py``; what the numbers mean and where the thresholds come from, in
 ``docs/mergeability.md``.
 """
 
@@ -16,6 +16,7 @@ LIKE = 0.85  # cosine of the matrices at a distance of NEAR, rounded down
 UNLIKE = 0.5  # cosine of the matrices below which two models have too little in common
 ALIKE = 0.9  # cosine of task vectors above which two sources say the same
 OPPOSED = -0.1  # cosine of task vectors below which one undoes the other
+TORN = 0.6  # share of opposite signs; of normal entries, what a cosine of -0.31 gives
 UNEVEN = 10.0  # times the norm of another task vector
 MOST = 6  # sentences of one kind
 
@@ -32,6 +33,7 @@ class SourceMeasure:
         changed: Share of the entries, 0 to 1, in which it differs from the base.
         base_cosine: Cosine between its matrices and the base's, -1 to 1. Vectors, such as the weights of norms, are left out:
             they are near one in all models, so that strangers agree in them.
+        other_dtype: Where its tensors are stored in another dtype than the base's: ``bfloat16 beside float32``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class SourceMeasure:
     relative_norm: float | None = None
     changed: float | None = None
     base_cosine: float | None = None
+    other_dtype: str | None = None
 
     @property
     def descends(self) -> Ancestry | None:
@@ -118,7 +121,9 @@ class Mergeability:
         found += [self._of_pair(pair) for pair in self.pairs]
         found += [self._of_norms()]
         warnings = tuple(Finding(is_warning=True, text=text) for text in found if text)
-        notes = tuple(Finding(is_warning=False, text=text) for text in (*self._descents(), *self._conflicts()))
+        notes = tuple(
+            Finding(is_warning=False, text=text) for text in (*self._descents(), *self._conflicts(), *self._rounded())
+        )
         return (warnings or (Finding(is_warning=False, text="Nothing here speaks against merging."),)) + notes
 
     def pair(self, first: str, second: str) -> PairMeasure | None:
@@ -154,6 +159,8 @@ class Mergeability:
             return f"{names} have nearly the same task vector (cosine {pair.cosine:.2f}): together it counts twice; one may do."
         if pair.cosine <= OPPOSED:
             return f"{names} {_pull(pair)} and have cosine {pair.cosine:.2f}: each undoes some of what the other learnt."
+        if pair.sign_conflict > TORN:
+            return f"{names} {_pull(pair)}: far more than by chance; what one adds to those the other takes away."
         return ""
 
     def _of_norms(self) -> str:
@@ -178,7 +185,8 @@ class Mergeability:
         """How much of what two sources changed pulls apart, where that is nothing to worry about."""
         descents = {source.name: source.descends for source in self.sources}
         pairs = [pair for pair in self.pairs if "no" not in (descents[pair.first], descents[pair.second])]
-        apart = [p for p in pairs if p.cosine is not None and p.sign_conflict is not None and OPPOSED < p.cosine < ALIKE]
+        measured = [p for p in pairs if p.cosine is not None and p.sign_conflict is not None]
+        apart = [p for p in measured if OPPOSED < (p.cosine or 0.0) < ALIKE and (p.sign_conflict or 0.0) <= TORN]
         if len(apart) > MOST:
             low, *_, high = sorted(apart, key=lambda p: p.sign_conflict or 0.0)
             extremes = [f"'{p.first}' and '{p.second}' {_pull(p)}" for p in (low, high)]
@@ -192,6 +200,17 @@ class Mergeability:
             ],
             "pairs of sources changed no entry in common",
         )
+
+    def _rounded(self) -> list[str]:
+        """Sources whose numbers of entries tell of rounding."""
+        said = [
+            f"'{source.name}' is stored in another dtype than the base ({source.other_dtype})"
+            for source in self.sources
+            if source.other_dtype
+        ]
+        if len(said) > MOST:
+            said = [f"{len(said)} sources are stored in another dtype than the base"]
+        return [f"{each}: many of the changed entries and opposite signs may be rounding." for each in said]
 
 
 def _of_source(source: SourceMeasure) -> str:

@@ -92,7 +92,7 @@ def test_both_kinds_get_the_first_useless_sources_and_the_same_budget(distractio
         assert [source.name for source in config.models.sources] == ["ja", "math_a", "math_b", "x", "y"]
         assert config.merge.select_sources == (kind == distraction.SELECTING)
         assert config.optimizer._target_.rpartition(".")[2] == optimizer
-        assert config.optimizer.get("start_probability", 0.5) == 0.5
+        assert config.optimizer.get("start_probability") == (0.5 if kind == distraction.SELECTING else None)
         assert (config.budget.evaluations, config.seed, config.task.limit.search) == (180, 4, 10)
 
 
@@ -132,6 +132,15 @@ def test_the_rule_asks_for_half_of_a_loss_above_two_standard_errors(
     selecting = distraction.Row(8, distraction.SELECTING, 0.5, 0.1, selecting_loss, 0.1)
 
     assert distraction.verdict(plain, selecting) == told
+
+
+def test_of_one_seed_nothing_is_known(distraction: ModuleType) -> None:
+    plain, selecting = distraction.PLAIN, distraction.SELECTING
+    measured = {(0, plain): [0.9], (8, plain): [0.1], (0, selecting): [0.9], (8, selecting): [0.8]}
+
+    lines = list(distraction.table(distraction.rows_of(scores_of(distraction, measured))))
+
+    assert lines[-1] == "| 8 | 10.0 | 80.0 | 80.0 | 10.0 | unknown |"
 
 
 def test_table_and_figure_show_every_mean(distraction: ModuleType) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
 from evo_merge.licences import StatedLicence
-from evo_merge.models.description import read_config, read_generation_config, read_licences, read_tokenizer
-from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, permissive_only, with_own
+from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
+from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
 from evo_merge.models.reference import ModelFiles, locate, pinned
 from evo_merge.models.weights import Weights, open_weights
 from evo_merge.recipe import (
@@ -123,7 +123,7 @@ class StoredModel:
     @cached_property
     def licences(self) -> tuple[StatedLicence, ...]:
         """What the model card states, of an adapter also what that of its base does."""
-        return with_own(read_licences(self.files), self.licence)
+        return licences_in(self.files, self.licence)
 
     @property
     def fingerprint(self) -> str:

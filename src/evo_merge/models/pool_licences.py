@@ -2,17 +2,19 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evo_merge.errors import ConfigError
 from evo_merge.licence_table import Terms, licence
-from evo_merge.licences import StatedLicence
+from evo_merge.licences import UNKNOWN, StatedLicence
 from evo_merge.models.description import read_licences
-from evo_merge.models.reference import locate
+from evo_merge.models.reference import ModelFiles, locate
 from evo_merge.recipe import ModelReference, Source, references
 
 log = logging.getLogger(__name__)
 PERMISSIVE = "permissive"
+_SAY_NOTHING = (UNKNOWN, "other")
 
 
 def licence_apart(entry: str | Mapping[str, Any]) -> tuple[str | Mapping[str, Any], str | None]:
@@ -25,22 +27,34 @@ def licence_apart(entry: str | Mapping[str, Any]) -> tuple[str | Mapping[str, An
     return {key: value for key, value in entry.items() if key != "licence"}, own
 
 
-def licences_of(reference: ModelReference) -> tuple[StatedLicence, ...]:
+def licences_of(reference: ModelReference, own: str | None = None) -> tuple[StatedLicence, ...]:
     """What the cards of a model state, without its weights; of a recipe, those of all models in it.
+
+    Args:
+        reference: Of the model.
+        own: What the pool states for it.
 
     Raises:
         ModelError: A model cannot be found.
     """
     if reference.recipe is None:
-        return read_licences(locate(reference, headers_only=True))
-    return tuple(dict.fromkeys(each for inner in references(reference.recipe) for each in licences_of(inner)))
+        return licences_in(locate(reference, headers_only=True), own)
+    return with_own(dict.fromkeys(each for inner in references(reference.recipe) for each in licences_of(inner)), own)
+
+
+def licences_in(files: ModelFiles, own: str | None) -> tuple[StatedLicence, ...]:
+    """What the card of a stored model states, or the pool where it does not; an adapter's base keeps what its own card says."""
+    if files.adapter is None:
+        return with_own(read_licences(files), own)
+    of_base = read_licences(replace(files, adapter=None))
+    return tuple(dict.fromkeys(with_own(read_licences(ModelFiles(files.adapter)), own) + of_base))
 
 
 def with_own(found: Iterable[StatedLicence], own: str | None) -> tuple[StatedLicence, ...]:
-    """What cards state, with what the pool itself states in the place of what is unknown there."""
+    """What cards state, with what the pool itself states in the place of nothing and of ``other`` without a name."""
     if own is None:
         return tuple(found)
-    return tuple(dict.fromkeys(StatedLicence(licence(own).name) if each.terms is Terms.UNKNOWN else each for each in found))
+    return tuple(dict.fromkeys(StatedLicence(licence(own).name) if each.name in _SAY_NOTHING else each for each in found))
 
 
 def permissive_only(
@@ -60,12 +74,12 @@ def permissive_only(
         ConfigError: The base is not permissive, or no source is.
         ModelError: A model cannot be found.
     """
-    if base is not None and (reason := _reason(with_own(licences_of(base), base_licence))):
+    if base is not None and (reason := _reason(licences_of(base, base_licence))):
         raise ConfigError(
             f"models.licences=permissive: the base '{base}' {reason}, and every merge is made of it; "
             "name another base, or models.base=null for a merge without one"
         )
-    reasons = {source.name: _reason(with_own(licences_of(source.reference), licences[source.name])) for source in sources}
+    reasons = {source.name: _reason(licences_of(source.reference, licences[source.name])) for source in sources}
     kept = [source for source in sources if not reasons[source.name]]
     left_out = {name: reason for name, reason in reasons.items() if reason}
     each = "; ".join(f"'{name}' {reason}" for name, reason in left_out.items())
@@ -85,6 +99,7 @@ def _reason(stated: Sequence[StatedLicence]) -> str:
 
 
 def _kind(stated: StatedLicence) -> str:
-    if stated == StatedLicence("unknown"):
-        return "no licence, so that it is unknown"
-    return f"{stated.name} ({stated.terms.value})"
+    see = "" if stated.text is None or stated.terms is not Terms.UNKNOWN else f" (see {stated.text})"
+    if stated.name == UNKNOWN:
+        return f"no licence, so that it is unknown{see}"
+    return f"{stated.name} ({stated.terms.value}){see}"

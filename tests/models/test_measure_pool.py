@@ -4,18 +4,21 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from evo_merge.errors import ConfigError
 from evo_merge.mergeability import Mergeability, PairMeasure
-from evo_merge.models import mergeability
+from evo_merge.models import measure_pool
 from evo_merge.models.copies import refuse_copies
-from evo_merge.models.mergeability import measure
+from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
 
 SavePico = Callable[..., Path]
@@ -64,7 +67,7 @@ def noise(seed: int, size: float) -> Change:
 
 @pytest.mark.parametrize("chunk", [7, 1_000, 50_000])
 def test_every_number_is_that_of_plain_arithmetic(family: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(mergeability, "_CHUNK", chunk)
+    monkeypatch.setattr(measure_pool, "_CHUNK", chunk)
     found = measure(pool_of(family / "base", *(family / name for name in "abc")))
     base = flat(family / "base")
     weights = {name: flat(family / name) for name in "abc"}
@@ -199,6 +202,32 @@ def test_small_opposite_entries_weigh_less(tmp_path: Path, family: Path) -> None
     assert found.pairs[0].weighted_conflict == pytest.approx(0.01 / (0.01 + 3 * 0.04), abs=0.005)
 
 
+def test_far_more_opposite_signs_than_by_chance_are_warned_of(tmp_path: Path, family: Path) -> None:
+    base = family / "base"
+
+    def torn(share: float) -> Change:
+        """A few large entries agree with ``up``, a share of all are small and do not, so that the cosine is positive."""
+
+        def step(_: str, tensor: torch.Tensor) -> torch.Tensor:
+            places = torch.linspace(0, 1, tensor.numel()).reshape(tensor.shape)
+            return torch.where(places < share, -0.004, 0.04)
+
+        return step
+
+    up = tuned(tmp_path, base, "up", lambda _, tensor: torch.full(tensor.shape, 0.02))
+    most, more = tuned(tmp_path, base, "most", torn(0.7)), tuned(tmp_path, base, "more", torn(0.55))
+    found = measure(pool_of(base, up, most))
+    assert (found.pairs[0].cosine or 0.0) > 0.3
+    (warning,) = warned(found)
+    assert warning.startswith(
+        "'up' and 'most' pull 70 % of the entries that both changed in opposite directions (chance: 50 %)"
+    )
+    assert said(found).count("pull") == 1  # not in the notes too
+    found = measure(pool_of(base, up, more))
+    assert warned(found) == []
+    assert "'up' and 'more' pull 55 %" in said(found)
+
+
 def test_sources_that_changed_other_tensors_have_no_conflict(tmp_path: Path, family: Path) -> None:
     def only(part: str) -> Change:
         step = noise(3, 0.02)
@@ -210,6 +239,42 @@ def test_sources_that_changed_other_tensors_have_no_conflict(tmp_path: Path, fam
     assert found.pairs[0].sign_conflict is None
     assert 0.0 < (found.sources[0].changed or 0.0) < 0.2
     assert "'q' and 'v' changed no entry in common." in said(found)
+
+
+def test_other_dtypes_than_the_bases_are_told_of(tmp_path: Path, save_pico: SavePico) -> None:
+    base = save_pico(tmp_path / "base", 1, dtype=torch.bfloat16)
+    plain = save_pico(tmp_path / "plain", 2, near=base, dtype=torch.bfloat16)
+    wide = changed(tmp_path / "wide", base, lambda name, tensor: tensor.float() + noise(3, 0.05)(name, tensor))
+    found = measure(pool_of(base, plain, wide))
+    assert [source.other_dtype for source in found.sources] == [None, "float32 beside bfloat16"]
+    assert warned(found) == []
+    assert said(found).count("rounding") == 1
+    assert "'wide' is stored in another dtype than the base (float32 beside bfloat16): many of the changed entries" in said(
+        found
+    )
+    many = replace(found, sources=(found.sources[1],) * 7, pairs=())
+    assert "7 sources are stored in another dtype than the base: many" in said(many)
+    assert "rounding" not in said(measure(pool_of(None, plain, wide)))  # nothing is counted
+
+
+def save_adapter(folder: Path, base: Path) -> Path:
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["q_proj"]))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.fill_(0.1)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_on_the_base_is_not_taken_for_another_dtype(tmp_path: Path, save_pico: SavePico) -> None:
+    base, other = (save_pico(tmp_path / name, 1, dtype=torch.bfloat16) for name in ("base", "other"))
+    adapter = save_adapter(tmp_path / "lora", base)
+    for put_on, told in ((base, None), (other, "float32 beside bfloat16")):
+        source = {"name": "lora", "adapter": str(adapter), "base": str(put_on)}
+        found = measure(Pool(base=str(base), sources=[source]))
+        assert found.sources[0].changed
+        assert found.sources[0].other_dtype == told
 
 
 def test_a_task_vector_that_drowns_another_is_named(tmp_path: Path, family: Path) -> None:
@@ -283,6 +348,12 @@ def test_a_copy_in_other_shards_or_another_precision_is_refused_by_the_pass(
     refuse_copies(pool.sources)
     with pytest.raises(ConfigError, match=r"'whole' .* and 'wide' .* are copies of one model"):
         measure(pool)
+
+
+def test_a_copy_in_a_narrower_precision_is_warned_of(tmp_path: Path, family: Path) -> None:
+    narrow = changed(tmp_path / "narrow", family / "a", lambda _, tensor: tensor.bfloat16())
+    (warning,) = warned(measure(pool_of(family / "base", family / "a", narrow)))
+    assert warning.startswith("'a' and 'narrow' have nearly the same task vector (cosine 1.00)")
 
 
 def test_a_pair_knows_its_ancestry() -> None:

@@ -1,7 +1,7 @@
 """Measures how mergeable a pool is in one pass over its weights, a few tensors in memory at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod, sqrt
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evo_merge.mergeability import Mergeability, PairMeasure, SourceMeasure
 from evo_merge.models.copies import are_equal, copies
-from evo_merge.models.pool import Pool
+from evo_merge.models.pool import Model, Pool
 
 _CPU = torch.device("cpu")
 _CHUNK = 50_000  # entries; a few models' stay in the processor's cache, where rows a power of two apart would collide
@@ -52,7 +52,24 @@ def measure(pool: Pool, device: torch.device = _CPU) -> Mergeability:
     names = [source.name for source in pool.sources]
     if pool.base is None:
         return Mergeability(None, None, n_weights, *_of_weights(sums, names))
-    return Mergeability(str(pool.base.reference), sqrt(sums.gram[0][0]), n_weights, *_of_task_vectors(sums, names, n_weights))
+    measured, pairs = _of_task_vectors(sums, names, n_weights)
+    told = [
+        replace(one, other_dtype=_other_dtype(source, pool.base)) for one, source in zip(measured, pool.sources, strict=True)
+    ]
+    return Mergeability(str(pool.base.reference), sqrt(sums.gram[0][0]), n_weights, tuple(told), pairs)
+
+
+def _other_dtype(source: Model, base: Model) -> str | None:
+    """Dtypes of a source and the base where a tensor is stored in two; ``None`` where differences are not of rounding."""
+    if source.reference.adapter is not None and source.reference.base == base.reference:
+        return None  # its tensors are the base's plus its own, added in float32
+    pairs = {(source.dtypes[name], dtype) for name, dtype in base.dtypes.items() if name in base.shapes}
+    odd = sorted(f"{_short(own)} beside {_short(of_base)}" for own, of_base in pairs if own != of_base)
+    return ", ".join(odd) or None
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass
