@@ -8,11 +8,8 @@ from cmaes import get_warm_start_mgd
 
 from earlier_study import write_study
 from evo_merge.errors import ConfigError
-from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
 from evo_merge.optimizers.cmaes_warm import CMAESWarm
-from evo_merge.study import Study, opened
-from evo_merge.tasks.base import Portion
 
 GENES = (Gene("weight/ja", 0.0, 2.0, 1.0), Gene("weight/math", 0.0, 1.0, 0.5))
 
@@ -85,15 +82,31 @@ def test_too_few_scored_candidates_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_run_with_several_objectives_is_refused(tmp_path: Path) -> None:
-    write_study(tmp_path / "run", {"": GENES}, drawn(2), fitness_of(drawn(2)))
-    with opened(Study.resume(tmp_path / "run")) as study:
-        candidate = study.candidates()[0]
-        both = Evaluation(("a", "b"), 2, np.zeros((1, 2)), ("",))
-        other = Portion("search", (0,))
-        study.record_generation("", 1, other, [candidate.genome], [candidate.recipe])
-        study.record_evaluation(candidate.recipe, other, both)
-    with pytest.raises(ConfigError, match="has several objectives; name a run that had one"):
-        warm(tmp_path / "run", gamma=0.5)
+    genomes = drawn()
+    both = list(zip(fitness_of(genomes), fitness_of(genomes[::-1]), strict=True))
+    write_study(tmp_path / "run", {"": GENES}, genomes, both)
+    with pytest.raises(ConfigError, match=r"^optimizer\.study: '.*run' has several objectives; name a run that had one$"):
+        warm(tmp_path / "run")
+
+
+def test_a_run_that_asked_each_generation_other_problems_is_refused(tmp_path: Path) -> None:
+    write_study(tmp_path / "run", {"": GENES}, drawn(), fitness_of(drawn()), asked=(0, 3))
+    said = r"^optimizer\.study: '.*run' asked other problems each generation, .* name a run with evaluation\.batch=null$"
+    with pytest.raises(ConfigError, match=said):
+        warm(tmp_path / "run")
+
+
+@pytest.mark.parametrize("offset", [0.0, -1e9])
+def test_candidates_that_miss_a_constraint_are_none_of_the_best(tmp_path: Path, offset: float) -> None:
+    # Those with a large second gene miss it, and would be the best; fitness may be of any size.
+    genomes = drawn()
+    allowed = genomes[:, 1] < 0.5
+    fitness = np.where(allowed, fitness_of(genomes), 1000.0) + offset
+    write_study(tmp_path / "run", {"": GENES}, genomes, fitness.tolist(), violations=np.where(allowed, 0.0, 0.1).tolist())
+    write_study(tmp_path / "allowed", {"": GENES}, genomes[allowed], fitness[allowed].tolist())
+    n_best = 4
+    of_all, of_allowed = n_best / len(genomes), (n_best + 0.5) / int(allowed.sum())
+    assert np.array_equal(warm(tmp_path / "run", gamma=of_all).ask(), warm(tmp_path / "allowed", gamma=of_allowed).ask())
 
 
 def test_more_genes_than_a_determinant_holds_are_one_sentence(tmp_path: Path) -> None:

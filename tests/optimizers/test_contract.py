@@ -12,12 +12,14 @@ import pytest
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import failed
 from evo_merge.genome import Gene
-from evo_merge.optimizers.box import EVERY_KIND
+from evo_merge.optimizers.box import EVERY_KIND, EVERY_KIND_BLIND
 from optimizer_cases import (
     BLIND,
     BOUNDED,
     BOXES,
     LEARNING,
+    NAMES,
+    UNBOUNDED,
     assert_inside,
     build,
     class_of,
@@ -165,7 +167,8 @@ def test_genes_that_it_cannot_move_are_one_sentence(name: str, kind: Any) -> Non
         return
     said = (
         f"moves {' and '.join(kinds)} genes only, and 'slot/3' is {kind}; "
-        "choose optimizer=catcma, ga, nevergrad, nsga2 or nsga3, which take every kind"
+        "choose optimizer=catcma, ga, map_elites, natural_niches, nevergrad, nsga2 or nsga3, which take every kind, "
+        "or random or sobol, which do too and learn nothing"
     )
     with pytest.raises(Exception, match=said) as caught:
         build(name, (*BOUNDED, odd))
@@ -173,25 +176,26 @@ def test_genes_that_it_cannot_move_are_one_sentence(name: str, kind: Any) -> Non
     assert isinstance(caught.value, ConfigError) or isinstance(caught.value.__cause__, ConfigError)
 
 
-@pytest.mark.parametrize("name", EVERY_KIND)
-def test_the_optimizers_that_a_refusal_names_learn_and_take_every_kind(name: str) -> None:
-    assert name in LEARNING
-    assert {*kinds_of(name)} == {"real", "binary", "choice"}
+def test_a_refusal_names_all_optimizers_that_take_every_kind_and_no_others() -> None:
+    taking = [name for name in NAMES if {*kinds_of(name)} == {"real", "binary", "choice"}]
+    assert list(EVERY_KIND) == [name for name in taking if name in LEARNING]
+    assert list(EVERY_KIND_BLIND) == [name for name in taking if name in BLIND]
 
 
 @each_name
-def test_several_objectives_are_taken_or_refused(name: str) -> None:
-    optimizer = build(name)
-    for _ in range(2):
+def test_a_span_holds_those_that_need_a_box_and_no_others(name: str) -> None:
+    genes = UNBOUNDED[:4]
+    optimizer = build(name, genes)
+    starts, spans = np.array([gene.start for gene in genes]), np.array([gene.span for gene in genes])
+    furthest = 0.0  # from the start, in spans
+    for _ in range(30):
         genomes = optimizer.ask()
-        evaluations = [scored(float(row[0]), -float(row[1])) for row in genomes]
-        if class_of(name).takes_several:
-            optimizer.tell(genomes, evaluations)
-        else:
-            with pytest.raises(ValueError, match="takes one objective, got several"):
-                optimizer.tell(genomes, evaluations)
-            return
-    assert_inside(optimizer.ask(), BOUNDED)
+        furthest = max(furthest, float((np.abs(genomes - starts) / spans).max()))
+        optimizer.tell(genomes, [scored(float(row.sum())) for row in genomes])
+    if class_of(name).needs_box:
+        assert 0.45 < furthest <= 0.5 + 1e-12
+    else:
+        assert furthest > 0.6
 
 
 def test_another_process_proposes_the_same() -> None:

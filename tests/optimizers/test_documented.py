@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from evo_merge.genome import Gene
-from optimizer_cases import NAMES, UNBOUNDED, build, class_of, each_name, length_of, scored
+from optimizer_cases import NAMES, build, class_of, each_name, scored
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
 ROWS = {
@@ -25,9 +24,10 @@ def test_every_optimizer_has_a_row() -> None:
 
 
 @each_name
-def test_kinds_and_objectives_are_as_documented(name: str) -> None:
-    kinds, _, objectives, *_ = ROWS[name]
+def test_kinds_boxes_and_objectives_are_as_documented(name: str) -> None:
+    kinds, without_box, objectives, *_ = ROWS[name]
     assert tuple(kinds.split(", ")) == class_of(name).kinds
+    assert {"free": False, "span": True}[without_box] == class_of(name).needs_box
     assert {"one": False, "several": True}[objectives] == class_of(name).takes_several
 
 
@@ -39,19 +39,3 @@ def test_generations_have_the_documented_size(name: str, dim: int, by_formula: i
         genomes = optimizer.ask()
         assert len(genomes) == (by_formula if size.startswith("4 + floor(3 ln n)") else int(size))
         optimizer.tell(genomes, [scored(float(row[0])) for row in genomes])
-
-
-@each_name
-def test_genes_without_a_box_are_free_or_kept_to_their_span(name: str) -> None:
-    genes = UNBOUNDED[:4]
-    optimizer = build(name, genes)
-    starts, lengths = np.array([gene.start for gene in genes]), np.array([length_of(gene) for gene in genes])
-    furthest = 0.0
-    for _ in range(30):
-        genomes = optimizer.ask()
-        furthest = max(furthest, float((np.abs(genomes - starts) / lengths).max()))
-        optimizer.tell(genomes, [scored(float(row.sum())) for row in genomes])
-        if furthest > 0.6:
-            break
-    assert (furthest > 0.6) == (ROWS[name][1] == "free")
-    assert furthest > 0.4

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evo_merge.archive import ScoreBins
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.genome import Gene, Genomes
+from evo_merge.niches import ScoreBins
 from evo_merge.optimizers.map_elites import MapElites
 from evo_merge.optimizers.random import RandomSearch
 from evo_merge.pareto import hypervolume

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.genome import Gene, Genomes
@@ -14,22 +15,33 @@ from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
 
 
-def write_study(folder: Path, stages: Mapping[str, Sequence[Gene]], genomes: Genomes, fitness: Sequence[float]) -> None:
-    """Candidates of the first stage with their fitness; minus infinity is one that failed."""
+def write_study(
+    folder: Path,
+    stages: Mapping[str, Sequence[Gene]],
+    genomes: Genomes,
+    fitness: Sequence[float] | Sequence[Sequence[float]],
+    violations: Sequence[float] | None = None,
+    asked: tuple[int, ...] | None = None,
+) -> None:
+    """Candidates of the first stage with their fitness, one number or one an objective; minus infinity is one that failed.
+
+    ``asked`` are the positions of the problems that they were asked, ``None`` is all.
+    """
     folder.mkdir()
-    search = Portion("search")
+    search = Portion("search", asked)
     recipes = [_recipe(number) for number in range(len(genomes))]
     with opened(Study.create(folder)) as study:
         study.set("stages", json.dumps({name: [asdict(gene) for gene in genes] for name, genes in stages.items()}))
         study.record_generation(next(iter(stages)), 0, search, list(genomes), recipes)
-        for recipe, value in zip(recipes, fitness, strict=True):
-            study.record_evaluation(recipe, search, _evaluation(value))
+        for recipe, values, violation in zip(recipes, fitness, violations or [0.0] * len(recipes), strict=True):
+            study.record_evaluation(recipe, search, _evaluation(np.atleast_1d(values), violation))
 
 
-def _evaluation(fitness: float) -> Evaluation:
-    if fitness == -np.inf:
-        return failed(("score",), 1, "weights are not finite")
-    return Evaluation(("score",), 1, np.array([[fitness]]), ("",))
+def _evaluation(fitness: NDArray[np.float64], violation: float) -> Evaluation:
+    names = ("score", "second", "third")[: len(fitness)]
+    if fitness[0] == -np.inf:
+        return failed(names, len(names), "weights are not finite")
+    return Evaluation(names, len(names), fitness[None], ("",), violation=violation)
 
 
 def _recipe(number: int) -> ParameterSpaceRecipe:

@@ -1,10 +1,10 @@
 """Every ``conf/optimizer/*.yaml`` on boxes of every kind of genes that it takes, for the tests that all of them pass."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from earlier_study import write_study
-from evo_merge.evaluation.base import Evaluation
+from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.genome import Gene, Genomes
 from evo_merge.optimizers.base import Optimizer
 
 CONF = Path(__file__).parents[2] / "conf"
 INF = float("inf")
+Judge: TypeAlias = Callable[[Genomes, Sequence[Gene]], list[Evaluation]]
 NAMES = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 BLIND = ("random", "sobol")  # they learn nothing
 LEARNING = [name for name in NAMES if name not in BLIND]
 SLOW = ("nevergrad", "cmaes_evojax")  # one fits models of what it was told, the other has generations of 128
+METRICS = ("score", "second", "third")
 BOUNDED = (
     Gene("a", 0.0, 1.0, 0.5),
     Gene("b", -0.5, 1.5, 0.5),
@@ -92,7 +94,7 @@ def rounds(name: str, generations: int) -> int:
 
 
 def scored(*fitness: float, violation: float = 0.0) -> Evaluation:
-    names = ("score", "second", "third")[: len(fitness)]
+    names = METRICS[: len(fitness)]
     return Evaluation(names, len(fitness), np.array([fitness]), ("",), violation=violation)
 
 
@@ -125,15 +127,32 @@ def sphere(genomes: Genomes, genes: Sequence[Gene]) -> list[Evaluation]:
     return [scored(-float(distance)) for distance in distances(genomes, genes)]
 
 
-def generations_of(optimizer: Optimizer, generations: int, genes: Sequence[Gene] = BOUNDED) -> Iterator[Genomes]:
+def several(n_objectives: int) -> Judge:
+    """Scores within (0, 1] by the distance from so many places; each fourth fails, others miss a constraint."""
+
+    def judge(genomes: Genomes, genes: Sequence[Gene]) -> list[Evaluation]:
+        lengths = np.array([length_of(gene) for gene in genes])
+        shifts = 0.2 * lengths * np.arange(n_objectives)[:, None]  # (n_objectives, dim)
+        scores = np.exp(-np.stack([distances(genomes + shift, genes) for shift in shifts], axis=1))
+        missed = np.maximum(0, 0.5 - scores[:, 0])
+        told = [scored(*row, violation=v) for row, v in zip(scores.tolist(), missed.tolist(), strict=True)]
+        told[::4] = [failed(METRICS[:n_objectives], n_objectives, "weights are not finite") for _ in told[::4]]
+        return told
+
+    return judge
+
+
+def generations_of(
+    optimizer: Optimizer, generations: int, genes: Sequence[Gene] = BOUNDED, judge: Judge = sphere
+) -> Iterator[Genomes]:
     for _ in range(generations):
         genomes = optimizer.ask()
         yield genomes.copy()
-        optimizer.tell(genomes, sphere(genomes, genes))
+        optimizer.tell(genomes, judge(genomes, genes))
 
 
-def run(optimizer: Optimizer, generations: int, genes: Sequence[Gene] = BOUNDED) -> list[Genomes]:
-    return list(generations_of(optimizer, generations, genes))
+def run(optimizer: Optimizer, generations: int, genes: Sequence[Gene] = BOUNDED, judge: Judge = sphere) -> list[Genomes]:
+    return list(generations_of(optimizer, generations, genes, judge))
 
 
 def comes_closer(optimizer: Optimizer, genes: Sequence[Gene], generations: int = 40) -> bool:

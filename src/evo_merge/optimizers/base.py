@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Genomes
 
-_BELOW_ALL = 1e6  # no mean of a metric is as low
+_BELOW_MOST = -1e6  # hardly a mean of a metric is as low, so that what misses constraints ranks alike in most generations
 
 
 class Optimizer(Protocol):
@@ -21,6 +21,7 @@ class Optimizer(Protocol):
 
     kinds: ClassVar[tuple[str, ...]]  # of genes that it moves: real, binary, choice
     takes_several: ClassVar[bool]  # objectives
+    needs_box: ClassVar[bool]  # and searches a gene's span where it has none; the others go wherever it gets better
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``, inside the box; exact whole numbers for binary and choice genes."""
@@ -29,16 +30,37 @@ class Optimizer(Protocol):
         """What the rows of the last ``ask`` scored, in the same order."""
 
 
+@runtime_checkable
+class Expects(Protocol):
+    """An optimizer that can refuse what its search will tell, before anything is spent on it."""
+
+    def expect(self, n_objectives: int, *, is_batched: bool) -> None:
+        """What the search will tell: so many objectives, and of other problems each generation or always the same.
+
+        Raises:
+            ConfigError: The optimizer or its options do not fit it.
+        """
+
+
 def single_fitness(evaluations: Sequence[Evaluation]) -> list[float]:
     """Each candidate's one fitness; minus infinity where it failed or is not a number. For optimizers of one objective.
 
-    One that misses a constraint is below every one that misses none, and the lower the more it misses (Deb 2000).
+    One that misses a constraint is below all of these that miss none, and the lower the more it misses (Deb 2000).
 
     Raises:
         ValueError: There are several objectives.
     """
     refuse_several(evaluations)
-    return [_ranked(float(evaluation.fitness[0]), evaluation.violation) for evaluation in evaluations]
+    return ranked([float(evaluation.fitness[0]) for evaluation in evaluations], [e.violation for e in evaluations])
+
+
+def ranked(fitness: Sequence[float], violations: Sequence[float]) -> list[float]:
+    """One number each, by which candidates rank among each other; see ``single_fitness``."""
+    pairs = list(zip(fitness, violations, strict=True))
+    lowest = min((value for value, violation in pairs if violation == 0 and math.isfinite(value)), default=0.0)
+    # Weights of several objectives may make a fitness as low as they like. Twice as low is below it, whatever its size.
+    below = min(_BELOW_MOST, 2 * lowest)
+    return [_rank(value, violation, below) for value, violation in pairs]
 
 
 def refuse_several(evaluations: Sequence[Evaluation]) -> None:
@@ -54,7 +76,7 @@ def fitness_matrix(evaluations: Sequence[Evaluation]) -> tuple[NDArray[np.float6
     return fitness, np.asarray([evaluation.violation for evaluation in evaluations], dtype=np.float64)
 
 
-def _ranked(fitness: float, violation: float) -> float:
+def _rank(fitness: float, violation: float, below: float) -> float:
     if math.isnan(fitness):
         return -math.inf  # nan has no rank: it would mix up a sort
-    return fitness if violation == 0 or fitness == -math.inf else -_BELOW_ALL - violation
+    return fitness if violation == 0 or fitness == -math.inf else below - violation

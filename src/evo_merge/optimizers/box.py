@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genomes
 
-EVERY_KIND = ("catcma", "ga", "nevergrad", "nsga2", "nsga3")  # optimizers that learn, and take every kind of genes
+# Optimizers that take every kind of genes: those that learn, and those that do not.
+EVERY_KIND = ("catcma", "ga", "map_elites", "natural_niches", "nevergrad", "nsga2", "nsga3")
+EVERY_KIND_BLIND = ("random", "sobol")
 
 
 class Box:
@@ -27,7 +29,8 @@ class Box:
         if odd := [gene for gene in genes if gene.kind not in kinds]:
             raise ConfigError(
                 f"optimizer={optimizer} moves {' and '.join(kinds)} genes only, and '{odd[0].name}' is {odd[0].kind}; "
-                f"choose optimizer={', '.join(EVERY_KIND[:-1])} or {EVERY_KIND[-1]}, which take every kind"
+                f"choose optimizer={', '.join(EVERY_KIND[:-1])} or {EVERY_KIND[-1]}, which take every kind, "
+                f"or {' or '.join(EVERY_KIND_BLIND)}, which do too and learn nothing"
             )
         self._genes = tuple(genes)
         self._low = np.asarray([gene.low for gene in genes], dtype=np.float64)

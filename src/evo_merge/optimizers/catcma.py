@@ -37,6 +37,7 @@ class CatCMA:
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self,

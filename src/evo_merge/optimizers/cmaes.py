@@ -36,6 +36,7 @@ class CMAES:
 
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class CMAESMargin:
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary")
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self,

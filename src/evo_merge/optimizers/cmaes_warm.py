@@ -16,7 +16,7 @@ from cmaes import CMA, get_warm_start_mgd
 from evo_merge.errors import ConfigError, StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
-from evo_merge.optimizers.base import single_fitness
+from evo_merge.optimizers.base import ranked
 from evo_merge.optimizers.box import Box
 from evo_merge.optimizers.gaussian import Gaussian, checked_population, require_memory
 from evo_merge.study import Study, opened
@@ -26,7 +26,8 @@ class CMAESWarm:
     """CMA-ES with the first distribution of an earlier study. Takes real genes, with bounds or without.
 
     The earlier run's folder is read again when a run is resumed, and must hold what it held: the run's own study checks that
-    the same candidates are proposed.
+    the same candidates are proposed. A relative folder is found from where the command is started: name it in full where
+    the run may be resumed from elsewhere.
 
     Args:
         genes: The box; the earlier run must have had genes of the same names.
@@ -38,12 +39,13 @@ class CMAESWarm:
 
     Raises:
         ConfigError: A gene of another kind than real, too many genes for the free memory, or a study that does not fit: without
-            a run, of other genes, of several objectives, with too few scored candidates.
+            a run, of other genes, of several objectives, of other problems each generation, with too few scored candidates.
         ValueError: A gamma, alpha or population size that cannot be.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self, genes: Sequence[Gene], seed: int, *, study: str, gamma: float, alpha: float, population_size: int | None
@@ -91,7 +93,7 @@ class CMAESWarm:
 
 
 def _scored(folder: str, names: Sequence[str]) -> tuple[Genomes, list[float]]:
-    """The genomes ``(n, dim)`` of the candidates that could be scored, in the stage that has such genes, and their fitness."""
+    """The genomes ``(n, dim)`` of the candidates that could be scored, in the stage that has such genes, and how they rank."""
     try:
         study = Study.read(Path(folder).expanduser())
     except StudyError as error:
@@ -101,17 +103,25 @@ def _scored(folder: str, names: Sequence[str]) -> tuple[Genomes, list[float]]:
         stage = next((stage for stage, of_stage in known.items() if of_stage == list(names)), None)
         if stage is None:
             raise ConfigError(f"optimizer.study: '{folder}' {_difference(next(iter(known.values()), []), names)}")
-        found, fitness = [], []
+        found, fitness, violations = [], [], []
         for candidate in study.candidates():
-            evaluation = study.evaluation(candidate.recipe, candidate.portion) if candidate.stage == stage else None
+            if candidate.stage != stage:
+                continue
+            if ":" in candidate.portion:  # the key of a part of a split
+                raise ConfigError(
+                    f"optimizer.study: '{folder}' asked other problems each generation, so that its candidates do not compare; "
+                    "name a run with evaluation.batch=null"
+                )
+            evaluation = study.evaluation(candidate.recipe, candidate.portion)
             if evaluation is None:
                 continue
             if len(evaluation.fitness) != 1:
                 raise ConfigError(f"optimizer.study: '{folder}' has several objectives; name a run that had one")
-            if math.isfinite(value := single_fitness([evaluation])[0]):
+            if math.isfinite(value := float(evaluation.fitness[0])):
                 found.append(candidate.genome)
                 fitness.append(value)
-    return np.stack(found) if found else np.empty((0, len(names))), fitness
+                violations.append(evaluation.violation)
+    return np.stack(found) if found else np.empty((0, len(names))), ranked(fitness, violations)
 
 
 def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:

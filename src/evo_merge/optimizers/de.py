@@ -32,6 +32,7 @@ class DifferentialEvolution:
 
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class GeneticAlgorithm:
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = True
 
     def __init__(self, genes: Sequence[Gene], seed: int, *, population_size: int, start_probability: float) -> None:
         size = checked_size(population_size)

@@ -15,10 +15,10 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from evo_merge.archive import Niche, ScoreBins
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genome, Genomes
+from evo_merge.niches import Niche, ScoreBins
 from evo_merge.optimizers.base import fitness_matrix
 from evo_merge.optimizers.variation import KINDS, Variation, refuse_batches
 
@@ -62,6 +62,7 @@ class MapElites:
 
     kinds: ClassVar[tuple[str, ...]] = KINDS
     takes_several: ClassVar[bool] = True
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self,

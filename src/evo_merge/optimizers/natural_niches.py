@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evo_merge.archive import Niche, ScoreBins
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genome, Genomes
+from evo_merge.niches import Niche, ScoreBins
 from evo_merge.optimizers.base import fitness_matrix
 from evo_merge.optimizers.variation import KINDS, Variation, refuse_batches
 
@@ -55,6 +55,7 @@ class NaturalNiches:
 
     kinds: ClassVar[tuple[str, ...]] = KINDS
     takes_several: ClassVar[bool] = True
+    needs_box: ClassVar[bool] = False
 
     def __init__(
         self,

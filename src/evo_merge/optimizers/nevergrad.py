@@ -48,6 +48,7 @@ class Nevergrad:
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = False
+    needs_box: ClassVar[bool] = False
 
     def __init__(self, genes: Sequence[Gene], seed: int, *, name: str, budget: int | None, population_size: int | None) -> None:
         self._size = default_population(len(genes)) if population_size is None else population_size

@@ -37,6 +37,7 @@ class NSGAIII:
 
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = True
+    needs_box: ClassVar[bool] = True
 
     def __init__(self, genes: Sequence[Gene], seed: int, *, population_size: int, start_probability: float) -> None:
         size = checked_size(population_size)
@@ -47,7 +48,12 @@ class NSGAIII:
             towards = directions(n_objectives, size)
             return NSGA3(towards, size, sampling=first, mating=mating, eliminate_duplicates=False, output=None)
 
+        self._size = size
         self._search = Genetic(variables, seed, size, algorithm)
+
+    def expect(self, n_objectives: int, *, is_batched: bool) -> None:
+        """Refuse more objectives than candidates a generation: each needs a direction of its own."""
+        _refuse_more(n_objectives, self._size)
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``."""
@@ -57,7 +63,7 @@ class NSGAIII:
         """Learn from a generation; candidates that failed rank last.
 
         Raises:
-            ConfigError: There are more objectives than candidates.
+            ConfigError: There are more objectives than candidates; ``expect`` says so before the first generation.
         """
         self._search.tell(evaluations)
 
@@ -68,16 +74,20 @@ def directions(n_objectives: int, most: int) -> NDArray[np.float64]:
     Raises:
         ConfigError: There are more objectives than directions may be.
     """
-    if most < n_objectives:
-        raise ConfigError(
-            f"optimizer.population_size must be at least the number of objectives, which is {n_objectives}, got {most}"
-        )
+    _refuse_more(n_objectives, most)
     if n_objectives == 1:
         return np.ones((1, 1))
     parts = 1
     while comb(parts + n_objectives, n_objectives - 1) <= most:
         parts += 1
     return np.asarray(get_reference_directions("das-dennis", n_objectives, n_partitions=parts), dtype=np.float64)
+
+
+def _refuse_more(n_objectives: int, most: int) -> None:
+    if most < n_objectives:
+        raise ConfigError(
+            f"optimizer.population_size must be at least the number of objectives, which is {n_objectives}, got {most}"
+        )
 
 
 def _less_missed(pop: Any, pairs: NDArray[np.int64], *, random_state: np.random.Generator, **_: Any) -> NDArray[np.int64]:
