@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from evo_merge.archive import HeldNiche, ScoreBins, read_archive, record_archive, write_archive
+from evo_merge.archive import HeldNiche, read_archive, record_archive, write_archive
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genome
+from evo_merge.niches import ScoreBins
 from evo_merge.optimizers.map_elites import MapElites
 from evo_merge.optimizers.natural_niches import NaturalNiches
 from evo_merge.optimizers.random import RandomSearch
@@ -237,7 +238,7 @@ def test_all_together_solve_what_any_of_them_solves(tmp_path: Path) -> None:
         evaluated(study, [(1, 0, 0, 0), (0, 1, 1, 0), (0, 1, 0, 0), (1, 1, 0, 1)])
         record = {"bins": [], "niches": [{"quality": None, "cell": [], "candidate": number} for number in (2, 0, 1)]}
         study.set("archive", json.dumps({"": record}))  # candidate 3, which solves most, is not in it
-        archive = read_results_of_archive(study, "")
+        archive = read_results_of_archive(study, "", NAMES[:2])
         assert archive is not None
         assert archive.niches[0] == HeldNiche(None, (), 2)
         found = {(row.objective, row.split): row for row in together(archive)}
@@ -248,7 +249,7 @@ def test_all_together_solve_what_any_of_them_solves(tmp_path: Path) -> None:
         assert reached == {"japanese": (2, 1.0, 0.5, 0), "english": (2, 0.5, 0.5, 1), ALL: (4, 0.75, 0.5, 1)}
         assert leads(archive) == [1, 1, 0]  # problem 0 and problem 2; problem 1 is shared
         evaluated(study, [(0, 0, 0, 0), (1, 0, 1, 1)], TEST)
-        again = read_results_of_archive(study, "")
+        again = read_results_of_archive(study, "", NAMES[:2])
         assert again is not None
         assert {row.split for row in together(again)} == {"search"}  # candidate 2 was not tested
 
@@ -330,11 +331,13 @@ def test_of_one_number_made_of_several_objectives_there_is_no_map_but_a_sheet_of
                     study.record_evaluation(recipe, SEARCH, evaluation)
             optimizer.tell(genomes, told)
         record_archive(study, optimizer)
+        study.set("objectives", json.dumps(NAMES[:2]))
+        study.set("fitness", json.dumps(["weighted_sum"]))
         results = read_results(study)
     archive, figure = results.archive, archive_figure(results, 880.0)
     assert archive is not None
     assert figure is not None
-    assert (archive.objectives, archive.fitness, len(archive.bins)) == (NAMES[:2], ("fitness",), 1)
+    assert (archive.objectives, archive.fitness, len(archive.bins)) == (NAMES[:2], ("weighted_sum",), 1)
     assert figure.description.endswith(f"on {2 * N_EACH} search problems.")
     assert len(archive_words(archive, tmp_path).members[0].scores) == 2
 

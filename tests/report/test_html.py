@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from evo_merge.genome import Gene
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 from evo_merge.report.html import render_html
+from evo_merge.report.narrative import what_was_done
 from evo_merge.report.results import read_results
 from evo_merge.report.summary import summarise
 from evo_merge.report.svg import clean
@@ -222,6 +224,33 @@ def test_thousands_of_genes_stay_a_small_page(make_path_run: MakePathRun) -> Non
     said = words(page)
     assert "The 200 of 4,286 genes that ended furthest from where they started, as numbers" in said
     assert page.count("<td>scale/") == 200
+
+
+def test_of_a_choice_the_most_frequent_value_is_told(make_path_run: MakePathRun) -> None:
+    folder = make_path_run("dfs")
+    with opened(Study.read(folder)) as study:
+        results = read_results(study)
+    slots = [5, 1, 3, 1, 3, *[7, 3, 7, 0, 3]]  # the last generation has 3 and 7 twice each
+    moved = [np.array([0.25, 1.0, slot, 0.5]) for slot in slots]
+    candidates = tuple(replace(c, genome=genome) for c, genome in zip(results.candidates, moved, strict=True))
+    page = render_html(replace(results, candidates=candidates), summarise(results), folder)
+    rows = {
+        row[0]: row[3:] for row in (re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in page.split("<tr>")) if len(row) == 5
+    }
+    assert rows["slot/3"] == ["3", "3"]
+    assert rows["slot/1/math_a.1"] == ["0.250", "0.250"]
+    assert "of choices the most frequent" in words(page)
+
+
+def test_the_models_of_the_chosen_recipe_are_counted(make_run: MakeRun) -> None:
+    with opened(Study.read(make_run())) as study:
+        results = read_results(study)
+    assert what_was_done(results).startswith("3 models (ja, math_a and math_b) were merged by dare_ties;")
+    recipe = results.models[0].recipe
+    assert isinstance(recipe, ParameterSpaceRecipe)
+    pair = replace(recipe, sources=recipe.sources[::2], parameters=(ParameterRule(("*",), {"weight": (0.5, 0.5)}),))
+    models = tuple(replace(model, recipe=pair) if model.role == "best" else model for model in results.models)
+    assert what_was_done(replace(results, models=models)).startswith("2 of 3 models (ja and math_b) were merged by dare_ties;")
 
 
 def test_an_unfinished_hybrid_shows_the_leading_candidate_of_the_runs_own_task(make_path_run: MakePathRun) -> None:

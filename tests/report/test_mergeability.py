@@ -72,7 +72,7 @@ def test_the_section_has_the_findings_the_table_and_the_figure(make_run: MakeRun
     assert "pull 31 % of the entries that both changed in opposite directions (chance: 50 %)" in section
     assert section.count("<svg") == 2
     assert '<td class="model">ja</td><td>yes</td><td class="n">0.2</td><td class="n">100.0 %</td>' in section
-    assert "(Hu et al., 2024): 0.50" in section
+    assert "(Hu et al., 2024): 0.50. It is 1 where all changed the base in the same direction, and 0 where" in section
     assert (folder / "figures" / "mergeability.svg").is_file()
 
 

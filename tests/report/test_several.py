@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,19 +16,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from evo_merge.evaluation.base import failed
 from evo_merge.recipe import ParameterRule, from_record
 from evo_merge.report.figures.answer_sheet import answer_sheet
 from evo_merge.report.figures.front import front_figure
 from evo_merge.report.figures.hypervolume import hypervolume_figure
 from evo_merge.report.html import FIGURES
-from evo_merge.report.hypervolumes import hypervolumes
+from evo_merge.report.hypervolumes import hypervolumes, reference_point
 from evo_merge.report.model_card import model_card
-from evo_merge.report.results import RunResults, read_results
+from evo_merge.report.narrative_several import narrate_several
+from evo_merge.report.results import Model, RunResults, read_results
 from evo_merge.report.statistics import holm, paired_test, wilson
 from evo_merge.report.summary import summarise
 from evo_merge.report.wording import recipe_in_words
 from evo_merge.report.write import write_report
-from evo_merge.study import Study, opened
+from evo_merge.study import Entrant, Study, opened
+from evo_merge.tasks.base import Portion
 from evo_merge.trackers.table import result_table
 from several_run import N_PART, SEVERAL, WEIGHTS, linear, write_several_run
 
@@ -47,8 +51,10 @@ def summary_of(folder: Path, kind: str, **options: Any) -> dict[str, Any]:
     return summarise(results_of(folder, kind, **options))
 
 
-def page_of(folder: Path, kind: str, **options: Any) -> str:
-    write_several_run(folder, kind, **options)
+def page_of(folder: Path, kind: str | None, **options: Any) -> str:
+    """What a reader sees of the run, which is made unless ``kind`` is ``None``."""
+    if kind is not None:
+        write_several_run(folder, kind, **options)
     with opened(Study.read(folder)) as study:
         write_report(folder, study)
     text = (folder / "report.html").read_text(encoding="utf-8")
@@ -198,20 +204,32 @@ def test_the_hypervolume_counts_what_keeps_to_the_constraints_only(tmp_path: Pat
     volumes = results_of(tmp_path / "run", "constrained").hypervolumes
     assert volumes is not None
     assert volumes.by_generation == pytest.approx([0.0, 0.0, 0.85 * 0.5])
+    assert volumes.before == 0.0  # the sources and the un-optimised merge miss a constraint each
+    assert results_of(tmp_path / "none", "infeasible").hypervolumes is None
 
 
 def test_a_hypervolume_never_shrinks_and_needs_a_score() -> None:
     rows = [[tuple(row)] for row in np.random.default_rng(0).random((30, 3)).tolist()]
-    found = hypervolumes(rows, [], [row for (row,) in rows])
+    found = hypervolumes(rows, [])
     assert found is not None
     assert all(a <= b for a, b in itertools.pairwise(found.by_generation))
     assert found.by_generation[0] == pytest.approx(float(np.prod(rows[0][0])))
-    assert hypervolumes([[]], [(0.5, 0.5)], []) is None
+    assert hypervolumes([[]], [(0.5, 0.5)]) is None
+
+
+def test_the_reference_point_is_0_for_fractions_and_else_the_worst_value() -> None:
+    assert reference_point([(0.5, -3.0, 1.0), (0.2, 0.5, 2.0)]) == (0.0, -3.0, 1.0)
+    assert reference_point([]) == ()
 
 
 def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     said = page_of(tmp_path / "run", "front")
-    assert "A front of 4 merges. The one at its knee" in said
+    assert (
+        "A front of 4 merges. In ja/accuracy and en/accuracy the one at its knee does not clearly differ from the best source "
+        "and the un-optimised merge."
+    ) in said
+    assert "Nowhere below it" not in said
+    assert "candidate 3, is the knee, furthest from the line through its ends." in said
     assert "4 candidates are on the Pareto front" in said
     assert "ja/accuracy, 20 test problems: 50.0 % (95 % interval" in said
     assert "20.0 points below ja (70.0 %, p = " in said
@@ -219,7 +237,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     for number in FRONT:
         assert f"front/{number}.yaml" in said
     assert f"python -m evo_merge.build recipe={tmp_path / 'run'}/front/1.yaml out=merged" in said
-    assert "here 0 in ja/accuracy and 0 in en/accuracy" in said
+    assert "here from 0 in ja/accuracy and 0 in en/accuracy" in said
     assert "It ends at 0.46." in said
     assert "this report is about the first" not in said
 
@@ -275,6 +293,7 @@ def test_constraints_are_checked_on_both_splits(tmp_path: Path) -> None:
         in said
     )
     assert "5 candidates of 6 missed a constraint." in said
+    assert "none of the candidates that keep to the constraints is better than one of them" in said
     assert "misses the constraints by" in said
     assert "candidate, number 5, is in no objective worse than any of all that were tried and keep to the constraints" in said
 
@@ -288,15 +307,129 @@ def test_the_console_has_a_column_for_each_objective(tmp_path: Path) -> None:
     rows = {line.split("  ")[1].strip(): line for line in lines[4:] if line.strip()}
     assert list(rows)[-1] == "evolved merge"
     assert rows["candidate 1, on the front"].count("%") == 2
-    assert "70.0 % (-20.0, 0.1250)" in rows["ja"]
+    assert "70.0 % (-20.0, 0.50)" in rows["ja"]  # 0.125 and 0.00195 of the tests, corrected by Holm as on the page
+    assert "0.0 % (+50.0, 0.012)" in rows["ja"]
+    assert "p (Holm)" in lines[0]
 
 
 def test_the_card_has_a_table_for_each_objective(tmp_path: Path) -> None:
     card = model_card(summary_of(tmp_path / "run", "front"), linear(WEIGHTS[3]), name="tiny", licences={})
     assert card.count("| **evolved merge** |") == 2
     assert "### en/accuracy" in card
-    assert "one of 4 merges that are on the Pareto front" in card
+    assert "one of 4 merges that are on the Pareto front of all candidates." in card
     assert "type: en/accuracy" in card
+
+
+def test_the_card_tells_the_constraints_and_which_was_missed(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path / "run", "constrained")
+    card = model_card(summary, linear(WEIGHTS[3]), name="tiny", licences={}).replace("\N{NO-BREAK SPACE}", " ")
+    results, limits = card.split("## Results")[1].split("## Use")[0], card.split("## Limits")[1].split("## Licence")[0]
+    missed = "Constraint: en/accuracy at least 50.0 %; kept on the search split (50.0 %) and missed on the test split (40.0 %)."
+    kept = "- Constraint: ja/accuracy at least that of ja; kept on the search split (85.0 %, at least 80.0 % wanted)"
+    assert f"- {missed}" in results
+    assert kept in results
+    assert f"**It misses a constraint on the test split.** {missed}" in limits
+    assert "ja/accuracy" not in limits
+    assert "the only merge that is on the Pareto front of all candidates that keep to the constraints." in results
+    finalists = model_card(summary | {"selection": "validation"}, linear(WEIGHTS[3]), name="tiny", licences={})
+    assert "of the finalists that keep to the constraints, by their scores on the validation split." in finalists
+
+
+def test_a_run_in_which_none_keeps_to_the_constraints_names_the_nearest(tmp_path: Path) -> None:
+    said = page_of(tmp_path / "run", "infeasible")
+    assert "No candidate keeps to the constraints, so no merge has been chosen; the nearest is candidate 4 with " in said
+    assert "en/accuracy 50.0 % (at least 50.0 % wanted) and ja/accuracy 70.0 % (at least 80.0 % wanted)." in said
+    assert "The nearest candidate scores 70.0 % in ja/accuracy and 50.0 % in en/accuracy" in said
+    for untrue in ("not finished", "best candidate", "best so far", "chosen one", "the front:", "knee,"):
+        assert untrue not in said
+
+
+def test_a_run_in_which_no_finalist_keeps_to_the_constraints_says_so(tmp_path: Path) -> None:
+    write_several_run(tmp_path / "run", "constrained", is_finished=False)
+    with opened(Study.resume(tmp_path / "run")) as study:
+        study.set("selection", "validation")
+        for number, missed in ((5, 0.2), (4, 0.1)):
+            recipe = study.candidate(number).recipe
+            found = study.evaluation(recipe, "search")
+            assert found is not None
+            study.record_evaluation(recipe, Portion("validation"), replace(found, violation=missed))
+    said = page_of(tmp_path / "run", None)
+    assert "No finalist keeps to the constraints on the validation split, so no merge has been chosen; the nearest is" in said
+    assert "the nearest is candidate 4. Everything below" in said
+    assert "not finished" not in said
+
+
+def test_of_one_objective_the_nearest_is_not_called_the_best(tmp_path: Path) -> None:
+    write_several_run(tmp_path / "run", "infeasible", objectives=[EN])
+    said = page_of(tmp_path / "run", None)
+    assert "the nearest is candidate 4 with en/accuracy 50.0 %" in said
+    assert "The nearest candidate scores 50.0 % on the 20 problems of the search split." in said
+    for untrue in ("not finished", "best candidate", "best so far"):
+        assert untrue not in said
+
+
+def test_a_front_of_one_member_so_far_has_no_knee(tmp_path: Path) -> None:
+    said = page_of(tmp_path / "run", "constrained", is_finished=False)
+    assert "The front so far has one member, candidate 5, which scores 85.0 % in ja/accuracy and 50.0 % in en/accuracy" in said
+
+
+def test_a_run_killed_before_its_sources_were_scored_still_has_a_report(tmp_path: Path) -> None:
+    with opened(Study.create(tmp_path)) as study:
+        study.set("objectives", json.dumps([JA, EN]))
+        study.set("constraints", json.dumps({JA: "ja", EN: 0.5}))
+    said = page_of(tmp_path, None)
+    assert "Constraint: ja/accuracy at least that of ja; nothing was scored yet." in said
+    assert "This run is not finished" in said
+
+
+def test_a_constraint_of_a_source_that_failed_says_so(tmp_path: Path) -> None:
+    write_several_run(tmp_path / "run", "constrained")
+    with opened(Study.resume(tmp_path / "run")) as study:
+        study.drop_entrant("source")
+        broken = linear((0.8, 0.01))
+        study.record_entrant(Entrant("source", "ja", broken))
+        study.record_evaluation(broken, Portion("test"), failed(SEVERAL, 2, "weights became NaN"))
+    said = page_of(tmp_path / "run", None)
+    assert "Constraint: ja/accuracy at least that of ja; its source could not be scored on the test split." in said
+
+
+def test_a_baseline_that_is_better_in_every_objective_is_in_the_headline(tmp_path: Path) -> None:
+    results = results_of(tmp_path / "run", "front")
+    assert results.best is not None
+    assert results.best.test is not None
+    scores = results.best.test.scores
+
+    def headline(*better: np.ndarray[Any, Any]) -> str:
+        beside = [
+            Model("baseline", f"{name}, un-tuned", linear((0.1, place)), None, replace(results.best.test, scores=found))
+            for place, (name, found) in enumerate(zip(("ties", "task_arithmetic"), better, strict=False))
+        ]
+        changed = replace(results, models=(*results.models, *beside))
+        return narrate_several(changed, summarise(changed)).verdict
+
+    all_solved = np.where(np.isnan(scores), np.nan, np.maximum(scores, 1.0))
+    one_more = scores.copy()
+    one_more[10, 0] = 1.0  # best solves 10 of 20
+    assert headline(one_more, all_solved).endswith(
+        "Nowhere below it on the test split: the un-tuned merge task_arithmetic (above it in every objective, clearly in "
+        "ja/accuracy and en/accuracy) and the un-tuned merge ties (above it in ja/accuracy, which chance alone could explain)."
+    )
+    assert "is worse than the best un-tuned merge by another method" in headline(all_solved)
+    one_more[N_PART, 1] = 0.0  # and one fewer in the other objective
+    assert "Nowhere below it" not in headline(one_more)
+
+
+def test_of_three_objectives_the_knee_has_the_greatest_sum(tmp_path: Path) -> None:
+    said = page_of(tmp_path / "run", "front", objectives=SEVERAL)
+    assert "is the knee: with each objective scaled from 0 to 1 over the front, its sum is the greatest." in said
+    assert "furthest from the line" not in said
+
+
+def test_one_objective_under_another_name_keeps_its_candidates(tmp_path: Path) -> None:
+    said = page_of(tmp_path / "run", "weighted_sum", objectives=[EN])
+    assert "nsga2 tried 6 candidates" in said
+    assert "The chosen candidate is the best of 6 by its score" in said
+    assert "search weighted_sum 1.900" in said
 
 
 def test_a_recipe_is_told_in_a_line() -> None:

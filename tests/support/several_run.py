@@ -43,18 +43,19 @@ def write_several_run(folder: Path, kind: str, *, objectives: Sequence[str] = SE
     """6 candidates in 3 generations that solve their first weight of the Japanese problems, their second of the English ones.
 
     On the test split all solve two problems fewer of each. ``kind`` is ``front``, ``weighted_sum`` (twice the first objective
-    plus the second), ``constrained`` (en/accuracy at least 0.5, and ja/accuracy at least that of ja) or ``one`` (of the several
-    objectives only en/accuracy).
+    plus the second), ``constrained`` (en/accuracy at least 0.5, and ja/accuracy at least that of ja; only candidate 5 keeps to
+    both), ``infeasible`` (the same, and none does) or ``one`` (of the several objectives only en/accuracy).
     """
     folder.mkdir(parents=True, exist_ok=True)
     study = Study.create(folder)
+    is_constrained, is_finished = kind in ("constrained", "infeasible"), is_finished and kind != "infeasible"
     if kind == "one":
         objectives = ["en/accuracy"]
     described = {
         "stages": json.dumps({"": [asdict(Gene(f"weight/{source}", 0.0, 1.0, 0.5)) for source in ("ja", "en")]}),
         "objectives": json.dumps(objectives),
         "fitness": json.dumps(["weighted_sum"] if kind == "weighted_sum" else objectives),
-        "constraints": json.dumps({"en/accuracy": 0.5, "ja/accuracy": "ja"} if kind == "constrained" else {}),
+        "constraints": json.dumps({"en/accuracy": 0.5, "ja/accuracy": "ja"} if is_constrained else {}),
         "config": f"scalarize: {{_target_: x, weights: {{{SEVERAL[0]}: 2, {SEVERAL[1]}: 1}}}}\n",
         "selection": "search",
         "seed": "3",
@@ -79,7 +80,7 @@ def write_several_run(folder: Path, kind: str, *, objectives: Sequence[str] = SE
         metrics = tuple(dict.fromkeys((*objectives, *SEVERAL)))
         ordered = scores[:, [SEVERAL.index(name) for name in metrics]]
         scalar = float(2 * weights[0] + weights[1]) if kind == "weighted_sum" else None
-        missed = max(0.0, 0.5 - weights[1]) + max(0.0, 0.8 - weights[0]) if kind == "constrained" else 0.0
+        missed = max(0.0, 0.5 - weights[1]) + max(0.0, 0.8 - weights[0]) if is_constrained else 0.0
         found = Evaluation(
             metrics,
             len(objectives),

@@ -10,6 +10,9 @@ import yaml
 
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+from evo_merge.report.comparison.compare import compare
+from evo_merge.report.comparison.run import read_compared
+from evo_merge.report.comparison.values import FairComparison
 from evo_merge.study import Entrant, Study
 from evo_merge.tasks.base import Example, Portion
 
@@ -18,6 +21,11 @@ KNOWN = "the source again"  # a candidate that costs nothing
 SEARCH = Portion("search")
 AGAIN = "the candidate before, again"
 FAILED = None
+
+
+def compared(*folders: Path, target: float | None = None) -> FairComparison:
+    """The runs of these folders, compared."""
+    return compare([read_compared(folder) for folder in folders], target)
 
 
 def write_swept(
@@ -31,12 +39,14 @@ def write_swept(
     portion: Portion = SEARCH,
     violations: Sequence[float] = (),
     brevity: Sequence[float] = (),
+    test_failure: str = "",
     **described: str,
 ) -> Path:
     """A run of one generation, whose candidates score ``search``; ``test`` of ``None`` leaves it unfinished.
 
     ``brevity`` is a second objective: of each candidate, and of the chosen one on the test split. ``described`` are keys of the
     study, such as ``task``. The source scores 0.1 and 0.2, the un-optimised merge 0.3.
+    ``test_failure`` is why the chosen one could not be scored on the test split.
     """
     folder.mkdir(parents=True)
     study = Study.create(folder)
@@ -66,12 +76,12 @@ def write_swept(
             if brevity and score is not FAILED:
                 found = _with_brevity(found, brevity[number])
             study.record_evaluation(recipe, portion, found)
-    if test is not None:
+    if test is not None or test_failure:
         numbers = [(score, -number) for number, score in enumerate(search) if isinstance(score, float)]
         best = -max(numbers)[1]
         study.record_choice(best)
         study.record_entrant(Entrant("best", "evolved", recipes[best]))
-        tested = _evaluation(test)
+        tested = failed(("score",), 1, test_failure) if test_failure else _evaluation(test or 0.0)
         study.record_evaluation(recipes[best], Portion("test"), _with_brevity(tested, brevity[-1]) if brevity else tested)
     study.close()
     return folder

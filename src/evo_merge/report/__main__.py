@@ -2,17 +2,18 @@
 
 # ruff: noqa: T201 (a command prints)
 
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from evo_merge.errors import ConfigError, EvoMergeError
-from evo_merge.report.compare import compare
-from evo_merge.report.compared_runs import ComparedRun, read_compared, run_folders
-from evo_merge.report.comparison import FairComparison
-from evo_merge.report.comparison_wording import comparison_format
-from evo_merge.report.comparison_write import write_comparison
+from evo_merge.report.comparison.compare import compare
+from evo_merge.report.comparison.run import ComparedRun, read_compared, run_folders
+from evo_merge.report.comparison.values import FairComparison
+from evo_merge.report.comparison.wording import comparison_format, reference_sentence, verdict
+from evo_merge.report.comparison.write import write_comparison
 from evo_merge.report.wording import duration
 from evo_merge.report.write import write_report
 from evo_merge.study import Study, opened
@@ -40,11 +41,16 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         _report(arguments)
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the end of Python fails again
+        return 0
     except EvoMergeError as error:
         print(f"evo-merge: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"evo-merge: cannot write the report to '{error.filename}': {error.strerror}", file=sys.stderr)
+        where = f" to '{error.filename}'" if error.filename else ""  # a full disk does not say where
+        print(f"evo-merge: cannot write the report{where}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 
@@ -66,6 +72,8 @@ def _report(arguments: Sequence[str]) -> None:
         for path in write_comparison(comparison, out):
             print(path)
         print()
+        print(" ".join(filter(None, (verdict(comparison), reference_sentence(comparison)))))
+        print()
         print(_table([_COLUMNS, *_rows(comparison)]))
 
 
@@ -85,10 +93,15 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
 
 
 def _target(given: str | None) -> float | None:
+    if given is None:
+        return None
     try:
-        return None if given is None else float(given)
-    except ValueError as error:
-        raise ConfigError(f"target must be a search score, such as target=0.8, got '{given}'") from error
+        target = float(given)
+    except ValueError:
+        target = math.nan
+    if not math.isfinite(target):
+        raise ConfigError(f"target must be a search score, such as target=0.8, got '{given}'")
+    return target
 
 
 def _rows(comparison: FairComparison) -> list[tuple[str, ...]]:

@@ -6,9 +6,10 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from evo_merge.archive import HeldNiche, ScoreBins
+from evo_merge.archive import HeldNiche
 from evo_merge.archive import read_archive as read_record
 from evo_merge.evaluation.base import Evaluation
+from evo_merge.niches import ScoreBins
 from evo_merge.recipe import recipe_hash
 from evo_merge.report.statistics import is_binary
 from evo_merge.study import Study
@@ -81,8 +82,14 @@ class Together:
     is_binary: bool
 
 
-def read_archive(study: Study, stage: str) -> Archive | None:
-    """The archive of a stage with what its members scored; ``None`` where it has none, or nobody is in it."""
+def read_archive(study: Study, stage: str, fitness_names: tuple[str, ...]) -> Archive | None:
+    """The archive of a stage with what its members scored; ``None`` where it has none, or nobody is in it.
+
+    Args:
+        study: Of the run.
+        stage: Whose archive.
+        fitness_names: What the run's optimizer was told: the objectives, or the one number that the run makes of them.
+    """
     record = read_record(study, stage)
     if record is None or not record.niches:
         return None
@@ -99,7 +106,7 @@ def read_archive(study: Study, stage: str) -> Archive | None:
             members.append(Member(candidate.number, _mute(search), None if test is None else _mute(test)))
     first = members[0].search
     objectives = first.metrics[: first.n_objectives]
-    fitness = objectives if first.scalar is None else ("fitness",)
+    fitness = objectives if first.scalar is None else fitness_names
     return Archive(objectives, fitness, record.bins, record.niches, tuple(members), tuple(searched.values()))
 
 

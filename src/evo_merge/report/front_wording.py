@@ -97,12 +97,15 @@ def _scores(results: RunResults, fitness: tuple[float, ...], model: Model | None
 def _explanation(results: RunResults) -> str:
     chosen = "chosen" if results.best is not None else "leading"
     knee = ", the knee: with each objective scaled from 0 to 1 over the front, its sum is the greatest"
-    knee = knee if len(results.front) > 2 else ""
+    knee = knee if len(results.front) > 2 and not results.none_keeps else ""
     members = "The large dots" if results.has_batches or results.selection == "validation" else "Those on the line"
+    kept = " that keep to the constraints" if results.constraints else ""
+    are = f"the front: none of the candidates{kept} is better than one of them in an objective without being worse in another"
+    if results.none_keeps:
+        are = "those that miss the constraints by least; none keeps to them, so there is no front yet"
     said = (
-        f"Each dot is one candidate merge and its search scores; better is further up and further right. {members} are the "
-        "front: none of the candidates is better than one of them in an objective without being worse in another. The ring "
-        f"is the {chosen} one{knee}. Rest the pointer on a point to see its recipe and scores; "
+        f"Each dot is one candidate merge and its search scores; better is further up and further right. {members} are "
+        f"{are}. The ring is the {chosen} one{knee}. Rest the pointer on a point to see its recipe and scores; "
         "dots at the very edge lie further out."
     )
     if len(results.objectives) > 2:
@@ -127,11 +130,13 @@ def _explanation(results: RunResults) -> str:
 
 def _hypervolume(results: RunResults, found: Hypervolumes) -> str:
     points = zip(results.fitness_names, found.reference, found.is_worst, strict=True)
-    reference = listing([f"{value:.4g} in {name}{' (the worst value seen)' if worst else ''}" for name, value, worst in points])
+    reference = listing(
+        [f"{value:.4g} in {name}{' (the worst of these candidates)' if worst else ''}" for name, value, worst in points]
+    )
     kept = " that keep to the constraints" if results.constraints else ""
-    before = f" Sources and un-tuned merges together have {found.before:.4g}." if found.before > 0 else ""
+    before = f" Sources and un-tuned merges{kept} together have {found.before:.4g}." if found.before > 0 else ""
     return (
-        f"The hypervolume is the volume between a reference point, here {reference}, and the front of all candidates so far"
-        f"{kept}: it grows when a candidate is found that is not beaten, and by how much it adds. It ends at "
+        f"The hypervolume is the volume between a reference point and the front of all candidates so far{kept}, here from "
+        f"{reference}: it grows when a candidate is found that is not beaten, and by how much it adds. It ends at "
         f"{found.by_generation[-1]:.4g}.{before} These are search scores, of which the best of many are too good."
     )

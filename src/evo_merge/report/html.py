@@ -7,10 +7,10 @@ script and every load.
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evo_merge.recipe import DataFlowRecipe, to_yaml
@@ -20,14 +20,16 @@ from evo_merge.report.figures.answer_sheet import answer_sheet, are_right_or_wro
 from evo_merge.report.figures.archive import archive_figure
 from evo_merge.report.figures.fitness import fitness_figure
 from evo_merge.report.figures.front import front_figure
-from evo_merge.report.figures.genes import MOST_ROWS, box_text, capping_rule, genes_figure, shown_genes
+from evo_merge.report.figures.genes import MOST_ROWS, capping_rule, genes_figure
 from evo_merge.report.figures.hypervolume import hypervolume_figure
 from evo_merge.report.figures.mergeability import mergeability_figure
 from evo_merge.report.figures.path import path_figure
 from evo_merge.report.figures.scores import scores_figure
 from evo_merge.report.front_wording import front_words
+from evo_merge.report.gene_rows import gene_rows
 from evo_merge.report.narrative import first_generation, narrate
 from evo_merge.report.narrative_several import narrate_several
+from evo_merge.report.page import both_widths, environment
 from evo_merge.report.results import RunResults, scores
 from evo_merge.report.samples import samples
 from evo_merge.report.summary import tested
@@ -58,7 +60,6 @@ FIGURES: Mapping[str, Callable[[RunResults, float], Figure | None]] = {
     "archive": archive_figure,
     "answer_sheet": answer_sheet,
 }
-WIDE, NARROW = 880.0, 360.0
 _MOST_FAILURES = 20
 _SUMMARY_KEYS = {"source": "sources", "stage": "stages", "ablation": "ablation"}  # the others are all "unoptimised"
 
@@ -84,33 +85,16 @@ class _ScoreTable:
     rows: list[_ScoreRow]
 
 
-@dataclass(frozen=True, slots=True)
-class _GeneRow:
-    name: str
-    box: str
-    start: str
-    mean: str
-    chosen: str
-
-
 def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Path) -> str:
     """The whole page; ``summary`` is from ``summarise``, the folder is named in commands and holds the config."""
-    environment = Environment(
-        loader=PackageLoader("evo_merge", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    figures = {name: _both_widths(draw, results) for name, draw in FIGURES.items()}
+    figures = {name: both_widths(partial(draw, results)) for name, draw in FIGURES.items()}
     if len(results.objectives) == 1:
         results = views(results)[0]  # the run may ask more than its objective is about
     tables = [_ScoreTable(view.objective, len(view.test_examples), _score_rows(view, summary)) for view in views(results)]
     chosen = results.best_candidate
     constraint_splits, constraints = constraint_rows(results)
-    page = environment.get_template(
-        "template.html.j2"
-    ).render(
+    template = environment().get_template("template.html.j2")
+    page = template.render(
         results=results,
         summary=summary,
         narrative=narrate_several(results, summary) if len(tables) > 1 else narrate(results, summary),
@@ -123,7 +107,8 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         constraint_splits=constraint_splits,
         constraint_rows=constraints,
         formula=formula(results) if results.is_scalarized else "",
-        gene_rows=_gene_rows(results),
+        gene_rows=gene_rows(results),
+        has_choices=any(gene.kind == "choice" for gene in results.genes),
         archive=None if results.archive is None else archive_words(results.archive, run_folder),
         capping_rule=capping_rule(results),
         gene_rows_rule=capping_rule(results, MOST_ROWS),
@@ -141,6 +126,7 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         first_generation=first_generation(results),
         own_tasks=listing(list(dict.fromkeys(c.stage for c in results.candidates if c.has_own_task))),
         n_rivals=_n_rivals(results),
+        lead=_lead(results),
         n_asked=0 if chosen is None else chosen.n_asked,
         config=_config(run_folder),
         folder=shlex.quote(str(run_folder)),
@@ -153,17 +139,18 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
     return clean(page)
 
 
-def _both_widths(draw: Callable[[RunResults, float], Figure | None], results: RunResults) -> tuple[Markup, Markup] | None:
-    """For a desk and for a phone: text in a drawing that is only scaled down could not be read."""
-    wide, narrow = draw(results, WIDE), draw(results, NARROW)
-    return None if wide is None or narrow is None else (Markup(wide.inline()), Markup(narrow.inline()))
-
-
 def _inner(results: RunResults) -> str:
     """The models of the path that were themselves merged on the way."""
     if results.path is None:
         return ""
     return listing([source.name for source in results.path.models if source.reference.recipe is not None])
+
+
+def _lead(results: RunResults) -> str:
+    """What the candidate that the page shows is called."""
+    if results.best is not None:
+        return "the evolved merge"
+    return "the candidate nearest to the constraints" if results.none_keeps else "the best candidate so far"
 
 
 def _n_rivals(results: RunResults) -> int:
@@ -200,22 +187,6 @@ def _score_rows(results: RunResults, summary: Mapping[str, Any]) -> list[_ScoreR
             )
         )
     return rows
-
-
-def _gene_rows(results: RunResults) -> list[_GeneRow]:
-    chosen = results.best_candidate
-    last = max((c.generation for c in results.of_stage), default=0)
-    final = [c.genome for c in results.of_stage if c.generation == last]
-    return [
-        _GeneRow(
-            name=results.genes[i].name,
-            box=box_text(results.genes[i]),
-            start=f"{results.genes[i].start:.3g}",
-            mean=f"{sum(float(genome[i]) for genome in final) / len(final):.3f}",
-            chosen="" if chosen is None else f"{chosen.genome[i]:.3f}",
-        )
-        for i in (shown_genes(results, MOST_ROWS) if final else ())
-    ]
 
 
 def _score_or_dash(value: float | None, written: ScoreFormat) -> str:

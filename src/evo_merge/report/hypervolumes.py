@@ -1,6 +1,6 @@
 """The hypervolume of everything evaluated so far, generation by generation: one number for how good a whole front is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from evo_merge.pareto import front, hypervolume
 from evo_merge.report.searched import SearchedCandidate
 
-Rows = Sequence[tuple[float, ...]]  # of fitness, higher is better
+Row = tuple[float, ...]  # fitness of a candidate, higher is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Hypervolumes:
 
     Attributes:
         reference: ``(n_objectives,)``.
-        is_worst: For each objective whether the reference is the worst value seen; where not, it is 0.
+        is_worst: For each objective whether the reference is the worst value of a candidate that counts; where not, it is 0.
         by_generation: After each generation, of all candidates until then that keep to the constraints.
-        before: Of the sources and the un-tuned merges together.
+        before: Of the sources and the un-tuned merges together, as far as they keep to the constraints too.
     """
 
     reference: tuple[float, ...]
@@ -29,33 +29,39 @@ class Hypervolumes:
     before: float
 
 
-def of_candidates(candidates: Sequence[SearchedCandidate], before: Rows) -> Hypervolumes | None:
+def reference_point(rows: Iterable[Row]) -> Row:
+    """``(n_objectives,)``: 0 where every value of an objective is a fraction in [0, 1], else the worst; empty without rows.
+
+    Args:
+        rows: Of all candidates that count: those that keep to the constraints.
+    """
+    values = np.asarray(list(rows))  # (n, n_objectives)
+    return tuple(np.where(_are_fractions(values), 0.0, values.min(axis=0)).tolist()) if len(values) else ()
+
+
+def of_candidates(candidates: Sequence[SearchedCandidate], before: Sequence[Row]) -> Hypervolumes | None:
     """Of a run's candidates, but for those that were asked other problems than the whole search split of its own task."""
-    comparable = [c for c in candidates if not c.is_of_batch and not c.has_own_task]
-    generations: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    for candidate in comparable:
-        found = generations.setdefault((candidate.stage, candidate.generation), [])
-        if candidate.fitness and candidate.violation == 0:
-            found.append(candidate.fitness)
-    return hypervolumes(list(generations.values()), before, [c.fitness for c in comparable if c.fitness])
+    generations: dict[tuple[str, int], list[Row]] = {}
+    for candidate in candidates:
+        if not candidate.is_of_batch and not candidate.has_own_task:
+            found = generations.setdefault((candidate.stage, candidate.generation), [])
+            if candidate.fitness and candidate.violation == 0:
+                found.append(candidate.fitness)
+    return hypervolumes(list(generations.values()), before)
 
 
-def hypervolumes(generations: Sequence[Rows], before: Rows, seen: Rows) -> Hypervolumes | None:
-    """Of the rows of each generation, and of what was there before; ``None`` where no candidate has a score.
-
-    The reference point is 0 where all values of an objective are fractions in [0, 1], else the worst one seen.
+def hypervolumes(generations: Sequence[Sequence[Row]], before: Sequence[Row]) -> Hypervolumes | None:
+    """Of the rows of each generation, and of what was there before; ``None`` where no candidate counts.
 
     Args:
         generations: Fitness of the candidates that count, a list a generation.
-        before: Of the models that were there before the search.
-        seen: Of all candidates, those that miss a constraint too.
+        before: Of the models that were there before the search, those that count.
     """
-    if not seen:
+    counted = [row for rows in generations for row in rows]
+    reference = reference_point(counted)
+    if not reference:
         return None
-    values = np.asarray([*seen, *before])  # (n, n_objectives)
-    worst: NDArray[np.bool_] = np.asarray(((values < 0) | (values > 1)).any(axis=0))
-    reference = np.where(worst, values.min(axis=0), 0.0)
-    n_objectives = values.shape[1]
+    n_objectives = len(reference)
     kept: NDArray[np.float64] = np.zeros((0, n_objectives))
     volumes: list[float] = []
     for rows in generations:
@@ -63,10 +69,11 @@ def hypervolumes(generations: Sequence[Rows], before: Rows, seen: Rows) -> Hyper
         joined = joined[front(joined)]
         is_same = bool(volumes) and np.array_equal(joined, kept)
         kept = joined
-        volumes.append(volumes[-1] if is_same else hypervolume(kept, reference.tolist()))
-    return Hypervolumes(
-        tuple(reference.tolist()),
-        tuple(bool(each) for each in worst),
-        tuple(volumes),
-        hypervolume(list(before), reference.tolist()),
-    )
+        volumes.append(volumes[-1] if is_same else hypervolume(kept, reference))
+    is_worst = tuple(not bool(each) for each in _are_fractions(np.asarray(counted)))
+    return Hypervolumes(reference, is_worst, tuple(volumes), hypervolume(before, reference))
+
+
+def _are_fractions(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """``(n_objectives,)``, whether all of ``(n, n_objectives)`` lie between 0 and 1."""
+    return np.asarray(((values >= 0) & (values <= 1)).all(axis=0), dtype=np.bool_)

@@ -11,8 +11,9 @@ from evo_merge.licence_table import Terms
 from evo_merge.licences import ResultLicence, StatedLicence, combine, in_words
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe, to_yaml
 from evo_merge.recipe import references as references_of
+from evo_merge.report.model_card_results import limits_told, results_told
 from evo_merge.report.summary import tested
-from evo_merge.report.wording import ROLES, ScoreFormat, duration, listing, p_value, path_in_words
+from evo_merge.report.wording import duration, listing, path_in_words
 from evo_merge.tasks.base import Prompt
 
 
@@ -41,7 +42,7 @@ def model_card(
             f"# {name}",
             _introduction(summary, recipe),
             "## Results",
-            *_results(summary),
+            *results_told(summary),
             "## Use",
             "An ordinary `transformers` checkpoint; no code beside the library is needed.",
             _fenced(_LOADING + _asking(prompt), "python"),
@@ -49,7 +50,7 @@ def model_card(
             "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
             _fenced(to_yaml(recipe), "yaml"),
             "## Limits",
-            _limits(summary),
+            limits_told(summary),
             "## Licence",
             _licence(licences, licence),
         ]
@@ -184,76 +185,6 @@ def _mixed(recipe: ParameterSpaceRecipe) -> str:
     return f"{listing([_origin(source.reference) for source in recipe.sources])}{base} by `{recipe.method}`"
 
 
-def _results(summary: Mapping[str, Any]) -> list[str]:
-    test = summary.get("test", {})
-    if "best" not in test:
-        return ["The merge has not been scored on test problems."]
-    if "objectives" not in test:
-        return _scores(summary["task"], summary["objective"], test)
-    told = [
-        part for name, found in test["objectives"].items() for part in (f"### {name}", *_scores(summary["task"], name, found))
-    ]
-    return [_chosen_among(summary), *told]
-
-
-def _chosen_among(summary: Mapping[str, Any]) -> str:
-    """How several objectives made one choice."""
-    names = listing([f"`{name}`" for name in summary["objectives"]])
-    if summary["fitness"] != summary["objectives"]:
-        return f"The search maximised `{summary['fitness'][0]}`, one number made of {names}."
-    n = len(summary["search"]["front"])
-    found = f"one of {n} merges that are" if n > 1 else "the only merge that is"
-    return f"The search maximised {names}, each by itself. This is {found} on the Pareto front of all that it tried."
-
-
-def _scores(task: str, objective: str, test: Mapping[str, Any]) -> list[str]:
-    """The test scores in one objective."""
-    entries = [
-        (ROLES["best"], test["best"], None),
-        *((name, entry, "source model") for name, entry in test["sources"].items()),
-        *((name, entry, "merge without a search") for name, entry in test["unoptimised"].items()),
-        *((name, entry, ROLES["stage"]) for name, entry in test.get("stages", {}).items()),
-        *((name, entry, ROLES["ablation"]) for name, entry in test.get("ablation", {}).items()),
-    ]
-    written = ScoreFormat(all(0 <= entry["score"] <= 1 for _, entry, _ in entries))
-    rows = ["| model | | score | 95 % interval | evolved merge ahead by | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
-    for name, entry, kind in entries:
-        against = test["paired"].get(name) if kind is not None else None
-        difference = "" if against is None else written.difference(against["difference"])
-        p = "" if against is None else p_value(against["p_holm"])
-        cells = (
-            _cell(f"**{name}**" if kind is None else name),
-            kind or "",
-            written.score(entry["score"]),
-            written.interval(*entry["interval"]),
-            difference,
-            p,
-        )
-        rows.append(f"| {' | '.join(cells)} |")
-    intro = (
-        f"Mean `{objective}` on the {test['n']} test problems of `{task}`, which the search "
-        "never saw; p is from a paired test on the same problems, corrected for all comparisons."
-    )
-    return [intro, "\n".join(rows)]
-
-
-def _limits(summary: Mapping[str, Any]) -> str:
-    said = (
-        f"The merge was selected for `{summary['task']}`; what it does elsewhere was not measured. It carries the "
-        "limits and biases of its sources, and nothing was done to align or to filter it."
-    )
-    best = summary.get("search", {}).get("best")
-    if best is None:
-        return said
-    if len(summary["objectives"]) > 1:
-        return f"{said} It was chosen among many by its scores on the search problems, which flatter it; test scores do not."
-    written = ScoreFormat(0 <= best <= 1)
-    asked = "search problems of its generation" if summary["search"].get("batches") else "search problems"
-    return (
-        f"{said} Its score on the {asked} ({written.score(best)}) is the best of many and flatters it; the test score does not."
-    )
-
-
 def _licence(licences: Mapping[str, Sequence[StatedLicence]], licence: ResultLicence) -> str:
     shows_all = not licences or licence.terms is Terms.PERMISSIVE
     stated = "" if shows_all else f" The models state: {in_words(licences)}."
@@ -261,10 +192,6 @@ def _licence(licences: Mapping[str, Sequence[StatedLicence]], licence: ResultLic
         f"**{licence.terms.value[0].upper()}{licence.terms.value[1:]}.** {licence.sentence}{stated} This is what the models' "
         "cards state, combined; it is no legal advice."
     )
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _fenced(text: str, language: str) -> str:

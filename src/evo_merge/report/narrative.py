@@ -1,12 +1,13 @@
 """The result in plain sentences, for one who reads nothing else; says it as plainly where the search gained nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evo_merge.recipe import DataFlowRecipe, Source
-from evo_merge.report.constraint_wording import constraint_points
-from evo_merge.report.results import RunResults, search_score
+from evo_merge.recipe import DataFlowRecipe, Recipe, Source
+from evo_merge.report.constraint_wording import constraint_points, nearest_in_words
+from evo_merge.report.results import Model, RunResults, search_score
 from evo_merge.report.wording import NBSP, ScoreFormat, counted, duration, listing, p_clause, score_format, search_format
 
 SIGNIFICANT = 0.05
@@ -88,11 +89,13 @@ def rivals(results: RunResults, test: Mapping[str, Any]) -> list[Rival]:
         if role == "unoptimised" and isinstance(model.recipe, DataFlowRecipe):
             found.append(Rival("all layers stacked", model.name, "all layers stacked, un-optimised", score))
         else:
-            name = model.name
-            for suffix in (", un-optimised", ", un-tuned", ", parameter space alone"):
-                name = name.removesuffix(suffix)
-            found.append(Rival(what, model.name, f"{what}, {name}", score))
+            found.append(Rival(what, model.name, f"{what}, {short_name(model)}", score))
     return found
+
+
+def short_name(model: Model) -> str:
+    """A model's name without what its kind says already: ``ties`` of ``ties, un-tuned``."""
+    return re.sub(", (un-optimised|un-tuned|parameter space alone)$", "", model.name)
 
 
 def _stages_and_ablation(results: RunResults, test: Mapping[str, Any], written: ScoreFormat) -> list[str]:
@@ -160,15 +163,28 @@ def _score_of(results: RunResults, source: Source) -> float | None:
 
 def what_was_done(results: RunResults) -> str:
     """Sources, method, optimizer, candidates and time."""
-    sources = [model.name for model in results.of_role("source")]
-    merged = counted(len(sources), "model")
-    who = f"{merged} ({listing(sources)})" if sources else "The sources"
+    pool = [model.name for model in results.of_role("source")]
+    chosen = pool if results.best is None else [name for name in pool if name in _named(results.best.recipe)]
+    merged = chosen or pool
+    of_pool = f" of {len(pool)}" if len(merged) < len(pool) else ""
+    models = f"{len(merged)}{of_pool} models" if of_pool else counted(len(merged), "model")
+    who = f"{models} ({listing(merged)})" if merged else "The sources"
     seed = "" if results.seed is None else f", seed {results.seed}"
-    verb = "was" if len(sources) == 1 else "were"
+    verb = "was" if len(merged) == 1 else "were"
     return (
         f"{who} {verb} merged by {results.merge}; {results.optimizer} tried "
         f"{counted(results.evaluations, 'candidate')} in {duration(results.seconds)}{seed}, scored on {results.task}."
     )
+
+
+def _named(recipe: Recipe) -> set[str]:
+    """Names of the models that a recipe takes something of, those in recipes inside it too."""
+    sources = recipe.models if isinstance(recipe, DataFlowRecipe) else recipe.sources
+    found = {source.name for source in sources}
+    for source in sources:
+        if source.reference.recipe is not None:
+            found |= _named(source.reference.recipe)
+    return found
 
 
 def compared(name: str, score: float, paired: Mapping[str, float], written: ScoreFormat) -> str:
@@ -183,20 +199,26 @@ def compared(name: str, score: float, paired: Mapping[str, float], written: Scor
 
 
 def _verdict(found: list[Rival], paired: Mapping[str, Mapping[str, float]]) -> str:
-    """Says of every rival whether the evolved merge is above it, below it, or not clearly either."""
+    said = verdicts(found, paired)
+    return f"The evolved merge {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
+
+
+def verdicts(found: list[Rival], paired: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Says of every rival whether the evolved merge is above it, below it, or not clearly either: a clause each way."""
     clauses: dict[str, list[str]] = {"beats": [], "does not clearly differ from": [], "is worse than": []}
     for rival in found:
         test = paired[rival.name]
         clear = "beats" if test["difference"] > 0 else "is worse than"
         clauses[clear if test["p_holm"] < SIGNIFICANT else "does not clearly differ from"].append(rival.what)
-    said = [f"{verb} {listing(texts)}" for verb, texts in clauses.items() if texts]
-    return f"The evolved merge {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
+    return [f"{verb} {listing(texts)}" for verb, texts in clauses.items() if texts]
 
 
 def _progress(results: RunResults, summary: Mapping[str, Any], written: ScoreFormat) -> str:
     said = [what_was_done(results)]
     best = summary["search"]["best"]
-    if best is not None:
+    if best is not None and results.none_keeps:
+        said.append(f"The nearest candidate scores {written.score(best)} on {_asked(results)}.")
+    elif best is not None:
         said.append(
             f"The best candidate so far, number {results.best_number}, scores {written.score(best)} on {_asked(results)}; "
             "chosen as the best of many, it will probably score less on problems that it was not chosen by."
@@ -215,8 +237,14 @@ def unfinished(results: RunResults) -> str:
     """What is missing from a run without a test score."""
     waiting = sum(c.score is None and c.failure is None for c in results.candidates)
     if results.best is None:
-        said = "This run is not finished: no merge has been chosen yet"
-        said += f", and {counted(waiting, 'proposed candidate is', 'proposed candidates are')} not scored" if waiting else ""
+        proposed = counted(waiting, "proposed candidate is", "proposed candidates are")
+        said = "This run is not finished: no merge has been chosen yet" + (f", and {proposed} not scored" if waiting else "")
+        if results.nearest_finalist is not None:
+            said = "No finalist keeps to the constraints on the validation split, so no merge has been chosen; the nearest is "
+            said += f"candidate {results.nearest_finalist}"
+        elif results.none_keeps:
+            said = f"No candidate{' so far' if waiting else ''} keeps to the constraints, so no merge has been chosen; the "
+            said += f"nearest is {nearest_in_words(results)}" + (f". {proposed} not scored" if waiting else "")
         return f"{said}. Everything below is from what is there."
     failure = None if results.best.test is None else results.best.test.failure
     if failure is not None:

@@ -4,12 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from evo_merge.report.constraint_wording import constraint_points
-from evo_merge.report.narrative import SIGNIFICANT, Narrative, compared, rivals, unfinished, what_was_done
+from evo_merge.report.narrative import (
+    SIGNIFICANT,
+    Narrative,
+    compared,
+    rivals,
+    short_name,
+    unfinished,
+    verdicts,
+    what_was_done,
+)
 from evo_merge.report.results import RunResults
 from evo_merge.report.summary import tested
 from evo_merge.report.views import views
 from evo_merge.report.wording import counted, formula, listing, score_format, search_format
 
+_CALLED = {
+    "source": "the source",
+    "unoptimised": "the un-optimised merge",
+    "baseline": "the un-tuned merge",
+    "stage": "the best of stage",
+}  # in front of a model's name
 _MOST_SOURCES = 4  # that are compared one by one; of more only the best
 
 
@@ -52,12 +67,14 @@ def _found(results: RunResults) -> str:
     asked += " and keep to the constraints" if results.constraints else ""
     if n == 1:
         return f"On {split} one candidate, number {results.best_number}, is in no objective worse than any of {asked}."
-    knee = (
-        f"The chosen one, candidate {results.best_number}, is the knee, furthest from the line or plane through its ends."
-        if n > 2
-        else f"The chosen one, candidate {results.best_number}, gives up the less: with each objective scaled over all "
-        "candidates, its sum is the greater."
-    )
+    knee = f"The chosen one, candidate {results.best_number}, is the knee"
+    if n == 2:
+        knee = f"The chosen one, candidate {results.best_number}, gives up the less: with each objective scaled over all "
+        knee += "candidates, its sum is the greater."
+    elif len(results.objectives) == 2:
+        knee += ", furthest from the line through its ends."
+    else:
+        knee += ": with each objective scaled from 0 to 1 over the front, its sum is the greatest."
     return (
         f"{n} candidates are on the Pareto front: on {split}, none of {asked} is better than one of them in an "
         f"objective without being worse in another. {knee} Which member to prefer is for you to say."
@@ -71,39 +88,54 @@ def _so_far(results: RunResults) -> str:
     formats = [score_format(view) for view in views(results)] if results.has_front else [search_format(results)]
     scores = zip(results.fitness_names, leader.fitness, formats, strict=True)
     told = listing([f"{written.score(value)} in {name}" for name, value, written in scores])
-    who = f"The front so far has {counted(len(results.front), 'member')}; its knee" if results.has_front else "The best so far"
+    if results.none_keeps:
+        return f"The nearest candidate scores {told} on the problems of the search split that it was asked."
+    n, who = len(results.front), f"The best so far, candidate {leader.number},"
+    if results.has_front:
+        which = "its knee" if n > 2 else "the one that gives up the less"
+        who = f"The front so far has {n} members; {which}, candidate {leader.number},"
+        who = who if n > 1 else f"The front so far has one member, candidate {leader.number}, which"
     return (
-        f"{who}, candidate {leader.number}, scores {told} on the problems of the search split that it was asked; chosen as the "
-        "best of many, it will probably score less on problems that it was not chosen by."
+        f"{who} scores {told} on the problems of the search split that it was asked; chosen as the best of many, it will "
+        "probably score less on problems that it was not chosen by."
     )
 
 
 def _verdict(results: RunResults, summary: Mapping[str, Any]) -> str:
-    """How the chosen merge compares with the best source of each objective."""
-    clauses: dict[str, list[str]] = {
-        "beats the best source in": [],
-        "does not clearly differ from it in": [],
-        "is worse in": [],
-    }
+    """How the chosen merge stands to the best of each kind, objective by objective, and who is nowhere below it."""
+    told: dict[str, list[str]] = {}  # objectives by what is to be said of them
     for view in views(results):
         part = tested(summary, view.objective)
-        source = next((rival for rival in rivals(view, part) if rival.what == "the best source"), None)
-        if source is None:
-            continue
-        paired = part["paired"][source.name]
-        kinds = list(clauses)
-        kind = kinds[1] if paired["p_holm"] >= SIGNIFICANT else kinds[0] if paired["difference"] > 0 else kinds[2]
-        clauses[kind].append(view.objective)
-    said = [f"{verb} {listing(names)}" for verb, names in clauses.items() if names]
-    if said:
-        said[0] = (
-            said[0].replace("from it in", "from the best source in").replace("is worse in", "is worse than the best source in")
-        )
+        if clauses := listing(verdicts(rivals(view, part), part["paired"])):
+            told.setdefault(clauses, []).append(view.objective)
+    if not told:
+        return "There is nothing to compare the evolved merge with."
     n = len(results.front)
-    who = "The evolved merge"
-    if results.has_front and n > 1:
-        who = f"A front of {n} merges. {'The one at its knee' if n > 2 else 'The one that gives up the less'}"
-    return f"{who} {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
+    has_several = results.has_front and n > 1
+    lead = f"A front of {n} merges. " if has_several else ""
+    who = "the evolved merge" if not has_several else "the one at its knee" if n > 2 else "the one that gives up the less"
+    first, *others = (f"n {listing(names)} {{}} {clauses}" for clauses, names in told.items())
+    said = "; ".join([f"I{first.format(who)}", *(f"i{other.format('it')}" for other in others)])
+    better = _dominating(results, summary)
+    return f"{lead}{said}.{f' Nowhere below it on the test split: {listing(better)}.' if better else ''}"
+
+
+def _dominating(results: RunResults, summary: Mapping[str, Any]) -> list[str]:
+    """Models beside the search, nowhere below the chosen one on the test split and somewhere above, clear ones first."""
+    paired = {name: tested(summary, name)["paired"] for name in results.objectives}
+    clear_ones: list[str] = []
+    others: list[str] = []
+    for model in results.models:
+        pairs = {name: found[model.name] for name, found in paired.items() if model.name in found}
+        above = [name for name, pair in pairs.items() if pair["difference"] < 0]
+        is_rival = model.role in _CALLED and model.recipe != results.recipe
+        if not is_rival or not above or len(pairs) < len(paired) or any(pair["difference"] > 0 for pair in pairs.values()):
+            continue
+        clear = [name for name in above if pairs[name]["p_holm"] < SIGNIFICANT]
+        where = "every objective" if len(above) == len(pairs) else listing(above)
+        surely = f"clearly in {listing(clear)}" if clear else "which chance alone could explain"
+        (clear_ones if clear else others).append(f"{_CALLED[model.role]} {short_name(model)} (above it in {where}, {surely})")
+    return [*clear_ones, *others]
 
 
 def _scores(view: RunResults, part: Mapping[str, Any]) -> str:

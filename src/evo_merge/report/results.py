@@ -15,7 +15,7 @@ from evo_merge.genome import Gene
 from evo_merge.mergeability import Mergeability
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
 from evo_merge.report.archive import Archive, read_archive
-from evo_merge.report.constraints import Constraint, read_constraints
+from evo_merge.report.constraints import Constraint, nearest_finalist, read_constraints
 from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
 from evo_merge.report.searched import SearchedCandidate, knee_of, leaders, read_candidates
 from evo_merge.study import Study
@@ -48,16 +48,17 @@ class RunResults:
         objectives: Names of what is maximised; ``views.py`` shows the run as each of them sees it.
         fitness_names: What the optimizer was told: the objectives, or the one number that the run makes of them.
         scalarization: Options of what makes that number; ``None`` where objectives stay what they are.
-        constraints: What the run was to keep to, and whether the chosen candidate does.
+        constraints: What the run was to keep to, and whether the chosen candidate, or the best one so far, does.
         stage: Which search of the run the chosen candidate comes from; empty where there was only one.
         genes: Of that stage.
-        best_number: The chosen candidate, or the best one so far where the run has not chosen yet.
+        best_number: The chosen candidate, or the best one so far where the run has not chosen yet; see ``none_keeps``.
         test_examples: In the order of the rows of every test evaluation; empty where the test split was never asked.
         written: Of how many test problems the written checkpoint was asked, and to how many it gave the scored candidate's
             answer; ``None`` where it was not asked.
         n_choices: Different merges that the run, resumed with a larger budget, chose and scored on the test split.
         hypervolumes: Of the fronts so far; ``None`` where one number decides, or generations were asked different problems.
         archive: What the search of the stage kept beside the chosen candidate, where its optimizer keeps an archive.
+        nearest_finalist: Where a validation split chooses and every finalist misses a constraint on it, who misses least.
         mergeability: What was measured of the pool before the search, where weights are mixed.
     """
 
@@ -83,6 +84,7 @@ class RunResults:
     n_choices: int
     hypervolumes: Hypervolumes | None
     archive: Archive | None = None
+    nearest_finalist: int | None = None
     mergeability: Mergeability | None = None
 
     @property
@@ -122,6 +124,12 @@ class RunResults:
     def failed(self) -> tuple[SearchedCandidate, ...]:
         """Candidates that could not be built or scored."""
         return tuple(c for c in self.candidates if c.failure is not None)
+
+    @property
+    def none_keeps(self) -> bool:
+        """Whether nothing was chosen and every score so far misses a constraint: the best is then only the nearest."""
+        lead = self.best_candidate
+        return self.best is None and lead is not None and lead.violation > 0
 
     @property
     def n_missed(self) -> int:
@@ -204,6 +212,8 @@ def read_results(study: Study) -> RunResults:
     recipe = next((m.recipe for m in models if m.role == "best"), None if leader is None else leader.recipe)
     stage = next((c.stage for c in candidates if c.number == best_number), candidates[0].stage if candidates else "")
     dim = next((len(c.genome) for c in candidates if c.stage == stage), 0)
+    selection = study.get("selection") or "search"
+    chooses_later = chosen is None and selection == "validation"
     written = json.loads(study.get("written_compared") or "null")
     measured = study.get("mergeability")
     return RunResults(
@@ -211,7 +221,7 @@ def read_results(study: Study) -> RunResults:
         merge=study.get("merge") or "an unnamed merge",
         optimizer=study.get("optimizer") or "an unnamed optimizer",
         seed=None if seed is None else int(seed),
-        selection=study.get("selection") or "search",
+        selection=selection,
         objectives=objectives,
         fitness_names=fitness_names,
         scalarization=_scalarization(study) if fitness_names != objectives else None,
@@ -228,7 +238,8 @@ def read_results(study: Study) -> RunResults:
         written=None if written is None else (written["of"], written["same"]),
         n_choices=len(json.loads(study.get("choices") or "[]")),
         hypervolumes=of_candidates(candidates, _before(models)) if len(fitness_names) > 1 else None,
-        archive=read_archive(study, stage),
+        nearest_finalist=nearest_finalist(study, {c.number: c.recipe for c in candidates}) if chooses_later else None,
+        archive=read_archive(study, stage, fitness_names),
         mergeability=None if measured is None else Mergeability.from_json(measured),
     )
 
@@ -254,9 +265,9 @@ def search_score(evaluation: Evaluation | None) -> float | None:
 
 
 def _before(models: Sequence[Model]) -> list[tuple[float, ...]]:
-    """Search scores of what was there before the search."""
+    """Search scores of what was there before the search and keeps to the constraints."""
     beside = [model.search for model in models if model.role in ("source", "unoptimised", "baseline")]
-    return [tuple(found.objectives.tolist()) for found in beside if found is not None and found.failure is None]
+    return [tuple(e.objectives.tolist()) for e in beside if e is not None and e.failure is None and e.violation == 0]
 
 
 def _scalarization(study: Study) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evo_merge.recipe import to_record
+from evo_merge.report.constraints import to_record as constraints_to_record
 from evo_merge.report.results import Model, RunResults, mean_score, scores, search_score
 from evo_merge.report.searched import SearchedCandidate
 from evo_merge.report.statistics import Comparison, holm, interval, paired_test
@@ -36,7 +37,7 @@ def summarise(results: RunResults) -> dict[str, Any]:
         "objective": results.objective,
         "objectives": list(results.objectives),
         "fitness": list(results.fitness_names),
-        "constraints": _constraints(results),
+        "constraints": constraints_to_record(results.constraints),
         "finished": results.is_tested,
         "selection": results.selection,
         "choices": results.n_choices,
@@ -152,18 +153,6 @@ def _member(results: RunResults, candidate: SearchedCandidate, model: Model | No
     if any(mean is not None for mean in means.values()):
         member["test"] = means
     return member
-
-
-def _constraints(results: RunResults) -> dict[str, Any]:
-    """What each was, and by split what was asked for, what the chosen candidate reached, and whether that was enough."""
-    return {
-        constraint.metric: {"at_least": constraint.bound}
-        | {
-            split: {"least": check.least, "reached": check.reached, "kept": check.is_kept}
-            for split, check in constraint.checks.items()
-        }
-        for constraint in results.constraints
-    }
 
 
 def _of_stage(results: RunResults, stage: str) -> dict[str, int]:

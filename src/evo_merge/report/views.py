@@ -18,9 +18,12 @@ def views(results: RunResults) -> tuple[RunResults, ...]:
 def of_objective(results: RunResults, objective: str) -> RunResults:
     """The run as if it were about that objective alone: its scores, its examples, and no other member of a front.
 
-    Where the search was about one number made of several objectives, candidates have no score of a single one.
+    Where the search was about one number made of several objectives, candidates have no score of a single one. A run with one
+    objective keeps its candidates' scores, whatever it called them.
     """
-    place = results.fitness_names.index(objective) if objective in results.fitness_names else None
+    is_only = len(results.objectives) == 1
+    fitness_names = results.fitness_names if is_only else (objective,)
+    place = 0 if is_only else results.fitness_names.index(objective) if objective in results.fitness_names else None
     test_masks = [_asked(model.test, objective) for model in results.models]
     test_mask = next((mask for mask in test_masks if mask is not None), np.ones(len(results.test_examples), dtype=bool))
     search_masks = [_asked(model.search, objective) for model in results.models]
@@ -28,7 +31,7 @@ def of_objective(results: RunResults, objective: str) -> RunResults:
     return replace(
         results,
         objectives=(objective,),
-        fitness_names=(objective,),
+        fitness_names=fitness_names,
         models=tuple(_of_model(model, objective) for model in results.models if model.role != "front"),
         candidates=tuple(_of_candidate(candidate, place) for candidate in results.candidates),
         n_search=n_search,

@@ -4,7 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from evo_merge.report.html import FIGURES, WIDE, render_html
+from evo_merge.report.html import FIGURES, render_html
+from evo_merge.report.page import WIDE
 from evo_merge.report.results import read_results
 from evo_merge.report.summary import summarise
 from evo_merge.study import Study

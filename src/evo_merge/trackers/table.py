@@ -50,7 +50,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
 def _table_of_several(summary: Mapping[str, Any]) -> Table:
     by_objective = summary["test"]["objectives"]
     table = Table(
-        title=f"{summary['task']}: test scores; in brackets by how much the evolved merge is above, and p (Holm)",
+        title=f"{summary['task']}: test scores; in brackets how far the evolved merge is above, p (Holm)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )

@@ -7,7 +7,7 @@ from itertools import combinations, groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from evo_merge.archive import ScoreBins
+from evo_merge.niches import ScoreBins
 from evo_merge.report.archive import Archive, Member
 from evo_merge.report.figures.layout import legend
 from evo_merge.report.results import RunResults

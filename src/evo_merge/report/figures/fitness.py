@@ -64,6 +64,8 @@ def _fitness(results: RunResults, width: float) -> Figure | None:
         if results.has_batches
         else [("best", "line", f"best so far ({chosen})")]
     )
+    if results.none_keeps:
+        lines = [("best", "dot", "ring: the nearest to the constraints")]
     failed = [("candidate", "cross", "failed")] if results.failed else []
     missed = [("candidate", "open", "misses a constraint")] if results.n_missed else []
     key, top = legend([("candidate", "dot", "one candidate"), *missed, *lines, *failed], 8, 2, width - 16)

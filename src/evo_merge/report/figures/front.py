@@ -67,9 +67,10 @@ def front_figure(results: RunResults, width: float) -> Figure | None:
     members = "; ".join(
         f"candidate {c.number}: {_scores_told(results.objectives, c.fitness, formats)}" for c in results.front[:MOST_TESTED]
     )
+    count = counted(len(results.front), "member")
+    held = "No candidate keeps to the constraints; the nearest:" if results.none_keeps else f"The Pareto front has {count}."
     description = (
-        f"Search scores of {counted(len(candidates), 'candidate')} by {' and '.join(results.objectives)}. "
-        f"The Pareto front has {counted(len(results.front), 'member')}. {members}."
+        f"Search scores of {counted(len(candidates), 'candidate')} by {' and '.join(results.objectives)}. {held} {members}."
     )
     return Figure(width, height, description, tuple(body))
 
@@ -77,7 +78,8 @@ def front_figure(results: RunResults, width: float) -> Figure | None:
 def _entries(results: RunResults, candidates: Sequence[SearchedCandidate]) -> list[tuple[str, str, str]]:
     """Of the legend."""
     chosen = "chosen" if results.best is not None else "leading"
-    entries = [("candidate", "dot", "a candidate"), ("best", "dot", f"member of the Pareto front (ring: the {chosen} one)")]
+    what = "misses the constraints by least" if results.none_keeps else "member of the Pareto front"
+    entries = [("candidate", "dot", "a candidate"), ("best", "dot", f"{what} (ring: the {chosen} one)")]
     if any(c.violation > 0 for c in candidates):
         entries.insert(1, ("candidate", "open", "misses a constraint"))
     if _tested(results):

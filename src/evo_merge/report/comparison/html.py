@@ -4,17 +4,26 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evo_merge import __version__
-from evo_merge.report.comparison import FairComparison, Standing
-from evo_merge.report.comparison_wording import comparison_format, contrast_note, friedman_sentence, notes, score_name, verdict
-from evo_merge.report.figures.comparison_curves import MOST_BANDS, bands_figure, colour, curves_figure
-from evo_merge.report.figures.comparison_scores import finals_figure
-from evo_merge.report.html import NARROW, WIDE
+from evo_merge.report.comparison.figures.curves import MOST_BANDS, bands_figure, colour, curves_figure
+from evo_merge.report.comparison.figures.scores import finals_figure
+from evo_merge.report.comparison.notes import notes
+from evo_merge.report.comparison.values import FairComparison, Standing
+from evo_merge.report.comparison.wording import (
+    comparison_format,
+    contrast_note,
+    friedman_sentence,
+    reference_sentence,
+    score_name,
+    verdict,
+)
+from evo_merge.report.page import both_widths, environment
 from evo_merge.report.svg import DARK, LIGHT, N_MODEL_COLOURS, STYLE, Figure, clean
 from evo_merge.report.wording import ScoreFormat, counted, duration, p_value
 
@@ -33,6 +42,7 @@ class _GroupRow:
     n_runs: int
     rank: str
     mean: str
+    shared_mean: str
     interval: str
     search: str
     reached: str
@@ -45,6 +55,7 @@ class _ContrastRow:
     label: str
     n_seeds: int
     difference: str
+    means: str
     p: str
     p_holm: str
 
@@ -65,48 +76,41 @@ class _RunRow:
 
 def render_comparison(comparison: FairComparison, folder: Path, failed_jobs: Sequence[str] = ()) -> str:
     """The whole page, to be written into the folder, from which it links to the reports of the runs."""
-    environment = Environment(
-        loader=PackageLoader("evo_merge", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     written = comparison_format(comparison)
     first = comparison.compared[0]
-    page = environment.get_template("comparison.html.j2").render(
-        comparison=comparison,
-        task=first.task,
-        objective=score_name(comparison),
-        is_of_several=first.is_of_several,
-        n_test=max(run.n_test for run in comparison.compared),
-        verdict=verdict(comparison),
-        ranked=friedman_sentence(comparison),
-        notes=notes(comparison, failed_jobs),
-        contrast_note=contrast_note(comparison.contrasts),
-        figures={name: _both_widths(draw, comparison, written) for name, draw in FIGURES.items()},
-        most_bands=MOST_BANDS,
-        has_source=any(run.best_source is not None for run in comparison.compared),
-        style=Markup(STYLE),
-        n_colours=N_MODEL_COLOURS,
-        light=LIGHT,
-        dark=DARK,
-        groups=[_group_row(comparison, standing, written) for standing in comparison.standings],
-        contrasts=_contrast_rows(comparison, written),
-        target=None if comparison.target is None else (written.score(comparison.target[0]), comparison.target[1]),
-        runs=_run_rows(comparison, folder, written),
-        seconds=duration(sum(run.seconds for run in comparison.compared)),
-        version=__version__,
-        counted=counted,
+    page = (
+        environment()
+        .get_template("comparison/page.html.j2")
+        .render(
+            comparison=comparison,
+            task=first.task,
+            objective=score_name(comparison),
+            is_of_several=first.is_of_several,
+            n_test=max(run.n_test for run in comparison.compared),
+            verdict=verdict(comparison),
+            ranked=friedman_sentence(comparison),
+            reference=reference_sentence(comparison),
+            has_missing=bool(comparison.missing and comparison.seeds and comparison.is_tested),
+            notes=notes(comparison, failed_jobs),
+            contrast_note=contrast_note(comparison),
+            figures={name: both_widths(partial(draw, comparison, written)) for name, draw in FIGURES.items()},
+            most_bands=MOST_BANDS,
+            has_interval=any(standing.interval is not None for standing in comparison.standings),
+            has_source=any(run.best_source is not None for run in comparison.compared),
+            style=Markup(STYLE),
+            n_colours=N_MODEL_COLOURS,
+            light=LIGHT,
+            dark=DARK,
+            groups=[_group_row(comparison, standing, written) for standing in comparison.standings],
+            contrasts=_contrast_rows(comparison, written),
+            target=None if comparison.target is None else (written.score(comparison.target[0]), comparison.target[1]),
+            runs=_run_rows(comparison, folder, written),
+            seconds=duration(sum(run.seconds for run in comparison.compared)),
+            version=__version__,
+            counted=counted,
+        )
     )
     return clean(page)
-
-
-def _both_widths(
-    draw: Callable[[FairComparison, ScoreFormat, float], Figure | None], comparison: FairComparison, written: ScoreFormat
-) -> tuple[Markup, Markup] | None:
-    wide, narrow = draw(comparison, written, WIDE), draw(comparison, written, NARROW)
-    return None if wide is None or narrow is None else (Markup(wide.inline()), Markup(narrow.inline()))
 
 
 def _group_row(comparison: FairComparison, standing: Standing, written: ScoreFormat) -> _GroupRow:
@@ -117,6 +121,7 @@ def _group_row(comparison: FairComparison, standing: Standing, written: ScoreFor
         n_runs=n_runs,
         rank=_DASH if standing.mean_rank is None else f"{standing.mean_rank:.2f}",
         mean=_score(standing.mean, written),
+        shared_mean=_score(standing.shared_mean, written),
         interval=_DASH if standing.interval is None else written.interval(standing.interval.low, standing.interval.high),
         search=_score(standing.search, written),
         reached=f"{standing.n_reached} of {n_runs}" if standing.to_target else _DASH,
@@ -137,6 +142,7 @@ def _contrast_rows(comparison: FairComparison, written: ScoreFormat) -> list[_Co
             label=contrast.group.label,
             n_seeds=contrast.test.n_blocks,
             difference=written.difference(contrast.test.difference),
+            means=" and ".join(written.score(mean) for mean in contrast.test.means),
             p=p_value(contrast.test.p),
             p_holm=p_value(contrast.p_holm),
         )
@@ -153,7 +159,7 @@ def _run_rows(comparison: FairComparison, folder: Path, written: ScoreFormat) ->
         rows.append(
             _RunRow(
                 folder=os.path.relpath(run.folder, folder),
-                link=Path(os.path.relpath(report, folder)).as_posix() if report.is_file() else "",
+                link=quote(Path(os.path.relpath(report, folder)).as_posix()) if report.is_file() else "",
                 label=label_of.get(id(run), "left out"),
                 seed=_DASH if run.seed is None else str(run.seed),
                 evaluations=run.evaluations,

@@ -1,7 +1,7 @@
 """The test scores of all runs, a row a group: a dot a run, and the mean over the seeds with its interval."""
 
-from evo_merge.report.comparison import FairComparison
-from evo_merge.report.figures.comparison_curves import colour
+from evo_merge.report.comparison.figures.curves import colour
+from evo_merge.report.comparison.values import FairComparison
 from evo_merge.report.figures.layout import Axis, legend, score_ticks
 from evo_merge.report.svg import Figure, circle, group, line, shorten, text, text_width, title
 from evo_merge.report.wording import ScoreFormat
@@ -17,7 +17,9 @@ def finals_figure(comparison: FairComparison, written: ScoreFormat, width: float
     is_wide = width > 500
     label = min(max(text_width(s.group.short) for s, _ in standings) + 18, width * 0.36)
     sources = [run.best_source for run in comparison.compared if run.best_source is not None]
-    entries = [("candidate", "dot", "one run"), ("candidate", "line", "mean over the seeds, 95 % interval")]
+    has_interval = any(standing.interval is not None for standing, _ in standings)
+    said = f"mean over the seeds{', 95 % interval' if has_interval else ''}"
+    entries = [("candidate", "dot", "one run"), ("candidate", "line", said)]
     entries += [("source", "line", "best source")] if sources else []
     key, taken = legend(entries, 8, 2, width - 16)
     top = taken + 10

@@ -27,6 +27,7 @@ class ComparedRun:
         config: Every number of the run by its dotted key; empty where the study has none.
         objectives: Names of what the run wants.
         fitness_names: The same, or the one number that the run makes of several; scores here are of the first.
+        constraints: The bounds that candidates had to keep to, by name: numbers, or names of sources.
         asked: Digest of the problems of each split that the run has.
         evaluations: Candidates evaluated, failed ones included, repeats not: what a budget counts.
         best_so_far: ``(evaluations,)``, the highest search score after each, of candidates that meet the constraints; nan
@@ -34,6 +35,8 @@ class ComparedRun:
         has_batches: Whether each generation was asked other problems, so that there is no best so far.
         chosen_after: How many evaluations it took to the chosen candidate; ``None`` where the run has not chosen yet.
         test: The chosen model's score on the test split; ``None`` before it was asked.
+        dead_end: Why the run has no model to compare, where more time would hardly help: nothing could be scored, or kept to
+            the constraints, or the chosen model failed on the test split. Empty where there is no such reason.
         test_interval: 95 %, over the choice of problems.
         best_source: The highest test score of a source.
         unoptimised: Test score of the merge with every gene at its start.
@@ -50,6 +53,7 @@ class ComparedRun:
     config: Mapping[str, Any]
     objectives: tuple[str, ...]
     fitness_names: tuple[str, ...]
+    constraints: Mapping[str, float | str]
     asked: Mapping[str, str]
     n_test: int
     evaluations: int
@@ -59,6 +63,7 @@ class ComparedRun:
     has_batches: bool
     chosen_after: int | None
     test: float | None
+    dead_end: str
     test_interval: Interval | None
     best_source: float | None
     unoptimised: float | None
@@ -74,6 +79,20 @@ class ComparedRun:
     def is_of_several(self) -> bool:
         """Whether its objectives stayed apart, so that no candidate has just one score."""
         return len(self.fitness_names) > 1
+
+    @property
+    def is_scalarized(self) -> bool:
+        """Whether it makes one number of several objectives."""
+        return self.fitness_names != self.objectives
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """What the config says below these dotted keys, but for what is empty."""
+        begins = tuple(f"{name}." for name in names)
+        return {
+            key: value
+            for key, value in self.config.items()
+            if (key in names or key.startswith(begins)) and value not in (None, "", [], {})
+        }
 
     @property
     def best_search(self) -> float | None:
@@ -118,6 +137,7 @@ def read_compared(folder: Path) -> ComparedRun:
             config=_flat(OmegaConf.to_container(OmegaConf.create(study.get("config") or "{}"))),
             objectives=objectives,
             fitness_names=tuple(json.loads(study.get("fitness") or "null") or objectives),
+            constraints=json.loads(study.get("constraints") or "null") or {},
             asked={split: _digest(repr(examples)) for split, examples in asked.items() if examples},
             n_test=len(asked["test"]),
             evaluations=len(searched.best_so_far),
@@ -127,6 +147,7 @@ def read_compared(folder: Path) -> ComparedRun:
             has_batches=searched.has_batches,
             chosen_after=None if chosen is None else searched.after.get(int(chosen)),
             test=None if best is None else float(best.fitness[0]),
+            dead_end="" if best is not None else _dead_end(study, entrants, searched, is_chosen=chosen is not None),
             test_interval=None if best is None else _interval(best),
             best_source=_highest(tests["source"]),
             unoptimised=_highest(tests["unoptimised"]),
@@ -139,6 +160,7 @@ def read_compared(folder: Path) -> ComparedRun:
 class _Searched:
     best_so_far: NDArray[np.float64]
     has_batches: bool
+    n_scored: int  # candidates that did not fail on the search split, those that miss a constraint included
     after: Mapping[int, int]  # evaluations it took to a candidate, by its number
     rows: tuple[tuple[int, tuple[float, ...]], ...]
 
@@ -154,7 +176,7 @@ def _search(study: Study, entrants: Sequence[Entrant]) -> _Searched:
     curve: list[float] = []
     after: dict[int, int] = {}
     rows: list[tuple[int, tuple[float, ...]]] = []
-    best, has_batches = -math.inf, False
+    best, has_batches, n_scored = -math.inf, False, 0
     for proposal in study.proposals():
         if not proposal.is_evaluated:
             continue
@@ -162,6 +184,7 @@ def _search(study: Study, entrants: Sequence[Entrant]) -> _Searched:
         seen.add((proposal.recipe, proposal.portion))
         has_batches |= ":" in proposal.portion
         outcome = study.outcome(proposal) if proposal.portion == "search" else None
+        n_scored += outcome is not None
         if outcome is not None and outcome[1] == 0:  # one that misses a constraint may not be chosen
             best = max(best, float(outcome[0][0]))
             if len(outcome[0]) > 1:
@@ -171,7 +194,19 @@ def _search(study: Study, entrants: Sequence[Entrant]) -> _Searched:
         elif curve and math.isfinite(best):
             curve[-1] = best
         after[proposal.number] = len(curve)
-    return _Searched(np.asarray(curve, dtype=np.float64), has_batches, after, tuple(rows))
+    return _Searched(np.asarray(curve, dtype=np.float64), has_batches, n_scored, after, tuple(rows))
+
+
+def _dead_end(study: Study, entrants: Sequence[Entrant], searched: _Searched, *, is_chosen: bool) -> str:
+    if is_chosen:
+        tested = [study.evaluation(entrant.recipe, "test") for entrant in entrants if entrant.role == "best"]
+        reasons = [e.failure for e in tested if e is not None and e.failure is not None]
+        return f"its chosen model failed on the test split ({reasons[0].rstrip('.')})" if reasons else ""
+    if not len(searched.best_so_far) or searched.has_batches or not math.isnan(searched.best_so_far[-1]):
+        return ""
+    if searched.n_scored:
+        return "none of its candidates kept to the constraints"
+    return "none of its candidates could be scored"
 
 
 def _tests(study: Study, entrants: Sequence[Entrant], role: str) -> list[Evaluation]:

@@ -1,12 +1,12 @@
 """Rank tests against published numbers, and against every flip of the signs."""
 
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from evo_merge.report.rank_tests import friedman, mean_interval, signed_rank
+from evo_merge.report.comparison.rank_tests import friedman, mean_interval, signed_rank
 
 # Hollander and Wolfe (1973), p. 140: seconds to round first base in three ways, 22 players; the example of R's friedman.test.
 ROUNDING_TIMES = np.array([
@@ -73,4 +73,37 @@ def test_the_interval_over_seeds_is_students() -> None:
     found = mean_interval(values)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
-    assert mean_interval(values[:1]) is None
+    assert mean_interval(values[:2]) is None
+    cut = mean_interval(np.array([0.1, 0.9, 1.0]), bounds=(0, 1))
+    assert cut is not None
+    assert (cut.low, cut.high) == (0, 1)
+
+
+def test_with_few_blocks_friedmans_p_counts_the_permutations() -> None:
+    scores = np.array([[0.1, 0.2, 0.3], [0.2, 0.1, 0.3], [0.1, 0.2, 0.3], [0.1, 0.3, 0.2]])
+    found = friedman(scores)
+
+    ranks = stats.rankdata(-scores, axis=1)
+    every = [np.square(np.sum(rows, axis=0)).sum() for rows in product(list(permutations((1, 2, 3))), repeat=4)]
+    exact = np.mean(np.asarray(every) >= np.square(ranks.sum(axis=0)).sum())
+    assert found.is_permuted
+    assert found.p == pytest.approx(exact, abs=0.01)
+    assert abs(found.p - stats.friedmanchisquare(*scores.T).pvalue) > 0.015  # which is too rough here
+    assert friedman(scores).p == found.p  # always the same
+    assert not friedman(-ROUNDING_TIMES).is_permuted
+
+
+def test_friedman_takes_scores_that_differ_by_rounding_as_ties() -> None:
+    assert friedman(np.array([[0.1 + 0.2, 0.3, 0.0], [0.3, 0.1 + 0.2, 0.0], [0.1 + 0.2, 0.3, 0.0]])).mean_ranks == (
+        1.5,
+        1.5,
+        3.0,
+    )
+
+
+@pytest.mark.parametrize(("differences", "lead"), [((0.1, 0.2, -0.5), 0.0), ((0.1, 0.2, 0.3, -0.9), 2.0), ((0.0, 0.0), 0.0)])
+def test_the_lead_is_the_sum_of_the_signed_ranks(differences: tuple[float, ...], lead: float) -> None:
+    found = signed_rank(np.asarray(differences), np.zeros(len(differences)))
+
+    assert found.lead == lead
+    assert found.is_mean_opposed == (lead > 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evo_merge.report.comparison import FairComparison, Group
+from evo_merge.report.comparison.values import FairComparison, Group
 from evo_merge.report.figures.layout import Axis
 from evo_merge.report.svg import (
     N_MODEL_COLOURS,

@@ -27,9 +27,9 @@ class WriteComparison(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Compare what is there; what cannot be compared is said in one sentence, as Hydra would only warn of an error."""
-        from evo_merge.report.compare import compare
-        from evo_merge.report.compared_runs import read_compared
-        from evo_merge.report.comparison_write import write_comparison
+        from evo_merge.report.comparison.compare import compare
+        from evo_merge.report.comparison.run import read_compared
+        from evo_merge.report.comparison.write import write_comparison
         from evo_merge.study import FILE_NAME
 
         folder = Path(config.hydra.sweep.dir)
@@ -44,4 +44,4 @@ class WriteComparison(Callback):
         except EvoMergeError as error:
             print(f"evo-merge: the runs are not compared: {error}", file=sys.stderr)
         except OSError as error:
-            print(f"evo-merge: cannot write the comparison to '{error.filename}': {error.strerror}", file=sys.stderr)
+            print(f"evo-merge: cannot write the comparison to '{error.filename or folder}': {error.strerror}", file=sys.stderr)

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from evo_merge.report.comparison import FairComparison
-from evo_merge.report.comparison_html import render_comparison
+from evo_merge.report.comparison.html import render_comparison
+from evo_merge.report.comparison.values import FairComparison
 from evo_merge.report.write import replace_text
 
 COLUMNS = (
