@@ -347,7 +347,7 @@ def finished(tmp_path_factory):
 def test_resume_takes_only_budget_tracker_and_trainer(command, finished, word):
     key = word.lstrip("~").split("=")[0]
 
-    assert_refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, tracker and trainer")
+    assert_refused(command(f"resume={finished}", word), f"resume takes '{key}' from the run", "budget.*, a hybrid's", "export")
 
 
 def test_a_resumed_run_can_be_planned(command, finished):
