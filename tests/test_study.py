@@ -80,7 +80,7 @@ def test_proposals_are_the_candidates_with_neither_genome_nor_recipe_nor_complet
         asked = []
         study._db.set_trace_callback(asked.append)
         proposals = study.proposals()
-        scores = [study.score(proposal) for proposal in proposals]
+        outcomes = [study.outcome(proposal) for proposal in proposals]
         study._db.set_trace_callback(None)
 
         candidates = study.candidates()
@@ -90,20 +90,35 @@ def test_proposals_are_the_candidates_with_neither_genome_nor_recipe_nor_complet
         (c.number, c.stage, c.generation, c.portion, recipe_hash(c.recipe)) for c in candidates
     ]
     assert [p.is_evaluated for p in proposals] == [True, False, True, True, False]  # the last one not on its own portion
-    assert scores == [float(evaluation().fitness[0]), -np.inf, float(evaluation().fitness[0]), -np.inf, -np.inf]
+    scored = (evaluation().fitness.tolist(), 0.0)
+    assert [found and (found[0].tolist(), found[1]) for found in outcomes] == [scored, None, scored, None, None]
     assert not any(word in statement for statement in asked for word in ("yaml", "genome", "completion"))
 
 
 @pytest.mark.parametrize(("n_examples", "n_metrics", "n_objectives"), [(1, 1, 1), (250, 1, 1), (250, 3, 1), (1000, 3, 2)])
-def test_a_score_is_the_fitness_to_the_bit(tmp_path, n_examples, n_metrics, n_objectives):
+def test_an_outcome_is_the_fitness_to_the_bit_and_the_violation(tmp_path, n_examples, n_metrics, n_objectives):
     scores = np.random.default_rng(0).random((n_examples, n_metrics))
-    answered = Evaluation(tuple("abc"[:n_metrics]), n_objectives, scores, ("x",) * n_examples)
+    scores[0, 0] = np.nan if n_examples > 1 else scores[0, 0]  # not one of the metric's examples
+    answered = Evaluation(tuple("abc"[:n_metrics]), n_objectives, scores, ("x",) * n_examples, violation=0.1 + 0.2)
     with opened(Study.create(tmp_path)) as study:
         study.record_generation("", 0, SEARCH, [np.zeros(1)], [recipe()])
         study.record_evaluation(recipe(), SEARCH, answered)
         (proposal,) = study.proposals()
 
-        assert study.score(proposal) == answered.fitness[0] == study.evaluation(recipe(), "search").fitness[0]
+        fitness, violation = study.outcome(proposal)
+        found = study.evaluation(recipe(), "search")
+        assert fitness.tolist() == answered.fitness.tolist() == found.fitness.tolist()
+        assert violation == found.violation == 0.1 + 0.2
+        np.testing.assert_array_equal(found.scores, scores)
+
+
+@pytest.mark.parametrize("failure", [None, "logits are not finite"])
+def test_the_one_number_of_several_objectives_is_kept(tmp_path, failure):
+    answered = replace(evaluation(), scalar=0.1) if failure is None else replace(failed(("a",), 1, failure), scalar=-np.inf)
+    with opened(Study.create(tmp_path)) as study:
+        study.record_evaluation(recipe(), SEARCH, answered)
+
+        assert study.evaluation(recipe(), "search").fitness.tolist() == [answered.scalar]
 
 
 def test_genomes_are_kept_as_little_endian_doubles(tmp_path):

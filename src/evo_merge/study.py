@@ -336,11 +336,6 @@ class Study:
         row = self._db.execute(query, (proposal.recipe, proposal.portion)).fetchone()
         return None if row is None else (_array(json.loads(row[0])), float(row[1]))
 
-    def score(self, proposal: Proposal) -> float:
-        """First number of its fitness; minus infinity where it has none."""
-        found = self.outcome(proposal)
-        return -math.inf if found is None else float(found[0][0])
-
     def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
         query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"
