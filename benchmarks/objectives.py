@@ -8,7 +8,7 @@ twice, so of each seed the first n distinct candidates of both searches are comp
 search takes about two minutes on a core, and its test scores as long again. What is finished is not run again; a folder with
 runs of other words is refused.
 
-    python benchmarks/objectives.py --seeds 5 --budget 180 --jobs 2
+    python benchmarks/objectives.py --seeds 5 --jobs 2
 """
 
 import argparse
@@ -44,8 +44,8 @@ def main() -> None:
     """Search, score, and print the table; ``scores.csv`` has every candidate's two test scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budget", type=int, default=180, help="candidates")
-    parser.add_argument("--problems", type=int, default=100, help="of each language in the search split")
+    parser.add_argument("--budget", type=int, default=240, help="candidates")
+    parser.add_argument("--problems", type=int, default=200, help="of each language in the search split")
     parser.add_argument("--tests", type=int, default=250, help="of each language in the test split")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--out", type=Path, default=Path("outputs/objectives"))
