@@ -57,6 +57,19 @@ def test_the_front_is_what_no_candidate_dominates(unbroken: Path) -> None:
     assert load(unbroken / "recipe.yaml") == next(entrant.recipe for entrant in entrants if entrant.role == "best")
 
 
+def test_every_model_of_it_can_be_asked(unbroken: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "evo_merge.ask",
+        str(unbroken),
+        "太郎はりんごを3個持っています。5個買いました。全部で何個ですか。",
+    ]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert [line for line in ended.stdout.splitlines() if line and line[0] != " "] == ["ja", "math_a", "math_b", "evolved"]
+
+
 def test_each_problem_counts_for_its_own_objective_only(unbroken: Path) -> None:
     with opened(Study.read(unbroken)) as study:
         found = study.evaluation(study.candidates()[0].recipe, "search")

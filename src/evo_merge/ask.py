@@ -42,8 +42,11 @@ def _answers(config: Any, asked: Sequence[Entrant], question: str) -> list[tuple
 
     from evo_merge.evaluation.setup import few_threads, new_evaluator, new_pool, new_trainer
     from evo_merge.models.assemble import Assembler
+    from evo_merge.tasks.several import Several
 
-    task = _OneQuestion(instantiate(config.task, _convert_="all"), question)
+    way = instantiate(config.task, _convert_="all")
+    # A task made of several asks each its own way; a question from outside is none of theirs, so the first part's has to do.
+    task = _OneQuestion(way.parts[0] if isinstance(way, Several) else way, question)
     pool = new_pool(config)
     generator = instantiate(config.generator, _convert_="all")
     allowed = (*config.allow_code, *(name for e in asked for name in methods_of(e.recipe)))  # the run had allowed them

@@ -165,9 +165,10 @@ def test_genes_that_it_cannot_move_are_one_sentence(name: str, kind: Any) -> Non
     if kind in kinds:
         assert_inside(build(name, (*BOUNDED, odd)).ask(), (*BOUNDED, odd))
         return
+    margin = "cmaes_margin, which takes binary ones too, or " if kind == "binary" else ""
     said = (
         f"moves {' and '.join(kinds)} genes only, and 'slot/3' is {kind}; "
-        "choose optimizer=catcma, ga, map_elites, natural_niches, nevergrad, nsga2 or nsga3, which take every kind, "
+        f"choose optimizer={margin}catcma, ga, map_elites, natural_niches, nevergrad, nsga2 or nsga3, which take every kind, "
         "or random or sobol, which do too and learn nothing"
     )
     with pytest.raises(Exception, match=said) as caught:

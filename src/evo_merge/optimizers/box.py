@@ -27,9 +27,11 @@ class Box:
 
     def __init__(self, genes: Sequence[Gene], optimizer: str, kinds: Sequence[str] = ("real",)) -> None:
         if odd := [gene for gene in genes if gene.kind not in kinds]:
+            # Rounding a choice would make neighbours of strangers, so that one is for binary genes alone.
+            margin = "cmaes_margin, which takes binary ones too, or " if all(gene.kind == "binary" for gene in odd) else ""
             raise ConfigError(
                 f"optimizer={optimizer} moves {' and '.join(kinds)} genes only, and '{odd[0].name}' is {odd[0].kind}; "
-                f"choose optimizer={', '.join(EVERY_KIND[:-1])} or {EVERY_KIND[-1]}, which take every kind, "
+                f"choose optimizer={margin}{', '.join(EVERY_KIND[:-1])} or {EVERY_KIND[-1]}, which take every kind, "
                 f"or {' or '.join(EVERY_KIND_BLIND)}, which do too and learn nothing"
             )
         self._genes = tuple(genes)

@@ -68,6 +68,11 @@ class Several:
             self._read[split] = examples
         return self._read[split]
 
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        """The tasks, in their order."""
+        return tuple(self._parts.values())
+
     def sizes(self, split: Split) -> list[int]:
         """How many of the examples are each part's, in their order."""
         return [len(part.examples(split)) for part in self._parts.values()]

@@ -69,7 +69,11 @@ def verdict(comparison: FairComparison) -> str:
         return f"{said} {_ranks_and_means(comparison)}".rstrip()
     if len(groups) == 2 and comparison.contrasts:
         return _of_two(comparison, comparison.contrasts[0])
-    highest = f"{groups[0].label} has the highest mean test score"
+    means = [-math.inf if standing.mean is None else standing.mean for standing in comparison.standings]
+    leading = [s.group.label for s, mean in zip(comparison.standings, means, strict=True) if mean >= max(means) - _SLACK]
+    highest = f"{leading[0]} has the highest mean test score"
+    if len(leading) > 1:
+        highest = f"{listing(leading)} have the same mean test score"
     if comparison.contrasts:
         return f"{highest}; no test could examine all groups together."
     return f"{highest}, which no rank test could examine."
