@@ -22,7 +22,7 @@ def test_the_command_writes_the_comparison_into_the_sweeps_folder(tmp_path: Path
     out = capsys.readouterr().out
     assert str(sweep / "comparison.html") in out
     assert str(sweep / "comparison.csv") in out
-    assert "has the highest mean test score, which no rank test could examine." in out
+    assert "have the same mean test score, which no rank test could examine." in out
     page = (sweep / "comparison.html").read_text(encoding="utf-8")
     assert 'href="0/report.html"' in page
     assert "25.0\N{NO-BREAK SPACE}%, as asked" in page
