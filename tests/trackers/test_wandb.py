@@ -1,6 +1,7 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +248,17 @@ def test_a_failure_of_wandb_is_one_warning_and_no_end(story, tmp_path, monkeypat
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
         "W&B hears no more of this run (the search goes on): service is gone"
     ]
+
+
+def test_each_run_of_a_process_is_kept_below_the_folder_it_was_started_in(story, tmp_path, monkeypatch):
+    for name in ("first", "second"):  # W&B's service is started by the first, and stays where it was started
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        tracker = WandbTracker(name, Path("run"), **OPTIONS)
+        story.tell(tracker)
+        tracker.close()
+
+        assert [row["candidate"] for row in rows(tmp_path / name / "run") if "candidate" in row] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_tracker_that_never_started_closes(tmp_path):

@@ -61,7 +61,8 @@ class WandbTracker:
         self._settings = _settings(
             mode=_mode(mode),
             run_id=run_id,
-            root_dir=str(run_folder),
+            # W&B's service outlives a run and has the working folder of the process' first one.
+            root_dir=str(run_folder.absolute()),
             project=project,
             entity=entity,
             run_name=name,
