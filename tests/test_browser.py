@@ -14,7 +14,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="pip install -e '
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no chromium on this machine")
 
-OPTIMIZERS, SEEDS = ("cmaes", "random"), (1, 2)
+OPTIMIZERS, SEEDS = ("cmaes", "nevergrad", "nsga2", "random"), (1, 2)
 SMALL = ("merge=linear", "models.use=[ja,math_a]", "task.limit.search=6", "task.limit.test=6", "task.max_new_tokens=8",
          "optimizer.population_size=4", "budget.evaluations=8")  # fmt: skip
 WIDTHS = {"desk": 1000, "phone": 390}
@@ -68,7 +68,7 @@ def run(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``--multirun`` of two optimizers and two seeds, then the report command."""
+    """``--multirun`` of four optimizers and two seeds, then the report command."""
     folder = tmp_path_factory.mktemp("swept")
     swept = [f"optimizer={','.join(OPTIMIZERS)}", f"seed={','.join(map(str, SEEDS))}"]
     ended = run(folder, "evo_merge", "--multirun", *swept, *SMALL, "tracker=none", "hydra.sweep.dir=sweep")
@@ -110,9 +110,9 @@ def test_the_comparison_is_drawn_and_says_and_asks_nothing(sweep: Path, open_pag
 
 def test_the_comparison_leads_to_the_report_of_each_run(sweep: Path, open_page: Any) -> None:
     opened = open_page(sweep / "comparison.html")
-    opened.page.get_by_role("link", name="3", exact=True).click()
+    opened.page.get_by_role("link", name="7", exact=True).click()
 
-    assert opened.page.url == (sweep / "3" / "report.html").as_uri()
+    assert opened.page.url == (sweep / "7" / "report.html").as_uri()
     assert opened.page.locator("h1").inner_text() == "linear merge, evolved by random, on tiny_ja_math"
 
 
