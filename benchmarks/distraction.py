@@ -221,7 +221,7 @@ def main() -> int:
     """Run what has not been run, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="useless sources; 0, against which losses are")
-    parser.add_argument("--seeds", type=int, nargs="*", default=(11, 12, 13, 14, 15), help="of the searches; its settings were chosen by a look at seed 1")
+    parser.add_argument("--seeds", type=int, nargs="*", default=(11, 12, 13, 14, 15), help="its settings were chosen by seed 1")
     parser.add_argument("--kinds", nargs="*", choices=(PLAIN, SELECTING), default=(PLAIN, SELECTING))
     parser.add_argument("--budget", type=int, default=180, help="candidates of every search")
     parser.add_argument("--plain", default="cmaes", help="optimizer of the plain search")
