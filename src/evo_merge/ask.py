@@ -11,6 +11,8 @@ from evo_merge.recipe import methods_of
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Decoding, Example, Portion, Prompt, Split, Task
 
+_FREELY = Decoding(max_new_tokens=256)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -75,9 +77,10 @@ class _OneQuestion:
         """As the task asks it."""
         return self._task.prompt(example)
 
-    def decoding_of(self, example: Example) -> Decoding:
-        """As the task asks."""
-        return self._task.decoding_of(example)
+    def answering_of(self, example: Example) -> Decoding:
+        """As the task asks; freely, where it would compare continuations."""
+        asked = self._task.answering_of(example)
+        return asked if isinstance(asked, Decoding) else _FREELY
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
         """There is no right answer to compare with."""

@@ -55,7 +55,7 @@ def _job(config: DictConfig) -> None:
 
 
 def _judge_saved(task: Any, path: str) -> list[dict[str, Any]]:
-    return [{"id": example.id, **_verdict(task, example, text)} for example, text in task.saved_completions(path)]
+    return [{"id": example.id, **_verdict(task.judge(example, text))} for example, text in task.saved_completions(path)]
 
 
 def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
@@ -113,16 +113,22 @@ def _answer(config: DictConfig, task: Any, pool: Pool, recipes: Mapping[str, Rec
             if evaluation.failure is not None:
                 raise ConfigError(f"'{name or config.model}' cannot be scored: {evaluation.failure}")
             label = {"model": name} if name else {}
-            answers = zip(examples, evaluation.completions, strict=True)
-            scored[name] = [{**label, "id": e.id, "completion": text, **_verdict(task, e, text)} for e, text in answers]
+            answers = zip(examples, evaluation.completions, evaluation.scores.tolist(), strict=True)
+            scored[name] = [
+                {**label, "id": example.id, "completion": text, **_judged(task, example, text, row)}
+                for example, text, row in answers
+            ]
     return scored
 
 
-def _verdict(task: Any, example: Any, completion: str) -> dict[str, Any]:
-    if not hasattr(task, "judge"):  # a task of the user's own
-        scored = zip(task.metrics, task.score(example, completion), strict=True)
-        return {name: value for name, value in scored if not math.isnan(value)}  # of several tasks each has its own metrics
-    verdict = task.judge(example, completion)
+def _judged(task: Any, example: Any, completion: str, scores: list[float]) -> dict[str, Any]:
+    if hasattr(task, "judge"):
+        return _verdict(task.judge(example, completion))
+    scored = zip(task.metrics, scores, strict=True)
+    return {name: value for name, value in scored if not math.isnan(value)}  # of several tasks each has its own metrics
+
+
+def _verdict(verdict: Any) -> dict[str, Any]:
     number = verdict.number if verdict.number is None or math.isfinite(verdict.number) else None  # JSON has no infinity
     return {"number": number, "correct": verdict.correct, "language_ok": verdict.language_ok, "score": verdict.score}
 

@@ -8,7 +8,8 @@ The numbers are metrics of the task, or one of those that any task has:
 - ``sparsity``: the share of the sources' changes that the recipe leaves out, from its densities and weights;
 - ``few_sources``: minus the number of sources that the recipe uses (an L0 pressure).
 
-All are kept per example like the task's own, the last two as the same number for each.
+All are kept per example like the task's own, the last two as the same number for each. What reads the answer (``brevity``,
+``in_language``) is of completions that the model wrote; an example whose continuations are compared is none of theirs.
 """
 
 import math
@@ -101,7 +102,9 @@ class Aim:
         if evaluation.failure is not None:
             return replace(evaluation, metrics=metrics, n_objectives=n)
         columns = {name: evaluation.scores[:, i] for i, name in enumerate(evaluation.metrics)}
-        columns |= {name: column(recipe, evaluation, references) for name, column in self.added.items()}
+        # What a study had judged already has the columns, and no longer knows which answers were written.
+        missing = {name: column for name, column in self.added.items() if name not in columns}
+        columns |= {name: column(recipe, evaluation, references) for name, column in missing.items()}
         return replace(
             evaluation, metrics=metrics, n_objectives=n, scores=np.stack([columns[name] for name in metrics], axis=1)
         )
@@ -199,11 +202,18 @@ def _built_in(
 
 
 def _brevity(recipe: Recipe, evaluation: Evaluation, references: References) -> NDArray[np.float64]:
-    return np.asarray([-float(len(text)) for text in evaluation.completions])
+    return _of_written(evaluation, lambda text: -float(len(text)))
 
 
 def _in_language(evaluation: Evaluation, code: str) -> NDArray[np.float64]:
-    return np.asarray([float(languages.probability(text, code) > _PROBABLE_ENOUGH) for text in evaluation.completions])
+    return _of_written(evaluation, lambda text: float(languages.probability(text, code) > _PROBABLE_ENOUGH))
+
+
+def _of_written(evaluation: Evaluation, measure: Callable[[str], float]) -> NDArray[np.float64]:
+    """``(n_examples,)``; nan where the model wrote nothing itself."""
+    texts = evaluation.completions
+    written = (True,) * len(texts) if evaluation.written is None else evaluation.written
+    return np.asarray([measure(text) if own else math.nan for text, own in zip(texts, written, strict=True)])
 
 
 def _kept(evaluation: Evaluation, reference: Evaluation, metric: str) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from evo_merge.objectives import Aim
 from evo_merge.search import Budget
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
-from evo_merge.tasks.base import Portion, Task
+from evo_merge.tasks.base import Decoding, Example, Portion, Task
 
 _SHOWN = 12  # genes
 
@@ -69,7 +69,7 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     spaces = list(spaces)
     # A prompt has at most about as many tokens as characters.
     asked = task.examples("search")
-    longest = max((len(str(task.prompt(example))) + task.decoding_of(example).max_new_tokens for example in asked), default=0)
+    longest = max((_characters(task, example) for example in asked), default=0)
     tokens = min(longest, getattr(pool.leader.config, "max_position_embeddings", None) or 2**31)
     rows = min(batch_size, max(len(task.examples("search")), len(task.examples("test"))))
     # The longest of what is scored: a candidate, or all models stacked.
@@ -90,6 +90,14 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
         hops=hops,
         residency=choose_residency(pool, device) if mixes else "device",
     )
+
+
+def _characters(task: Task, example: Example) -> int:
+    """Of what the model reads for an example, and the most new tokens."""
+    way = task.answering_of(example)
+    if isinstance(way, Decoding):
+        return len(str(task.prompt(example))) + way.max_new_tokens
+    return max((len(str(context or "")) + len(continuation) for context, continuation in way.pairs), default=0)
 
 
 def refuse_shortage(needs: Needs, folder: Path) -> None:
@@ -130,7 +138,9 @@ def describe_plan(
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
     n_search = len(portion.positions or task.examples("search"))
     n_test = len(task.examples("test"))
-    limit = max(task.decoding_of(example).max_new_tokens for example in task.examples("search"))
+    ways = [task.answering_of(example) for example in task.examples("search")]
+    # Where continuations are compared, all are read at once: about the time of one new token.
+    limit = max(way.max_new_tokens if isinstance(way, Decoding) else 1 for way in ways)
     speed = _Speed.measured(needs.device, pool.out_dtype)
     merging = (needs.models + needs.candidate) / speed.bytes_a_second if needs.candidate else 0.0
     per_candidate = merging + _answer_seconds(n_search, limit, batch_size, needs, pool, speed)

@@ -34,7 +34,7 @@ class Counting:
     def prompt(self, example: Example) -> Prompt:
         return example.question
 
-    def decoding_of(self, example: Example) -> Decoding:
+    def answering_of(self, example: Example) -> Decoding:
         return self.decoding
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:

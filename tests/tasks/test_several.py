@@ -28,7 +28,7 @@ class Part:
     def prompt(self, example: Example) -> Prompt:
         return f"{self.tokens}: {example.question}, {example.id}"
 
-    def decoding_of(self, example: Example) -> Decoding:
+    def answering_of(self, example: Example) -> Decoding:
         return Decoding(self.tokens)
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
@@ -54,7 +54,7 @@ def test_each_example_is_asked_answered_and_scored_as_its_part_does() -> None:
     task = several()
     first, last = task.examples("test")[0], task.examples("test")[3]
     assert task.prompt(first) == "5: of5 test 0, 0"
-    assert task.decoding_of(last) == Decoding(9)
+    assert task.answering_of(last) == Decoding(9)
     assert task.score(last, "1")[1::2] == (1.0, 1.0)
     assert all(math.isnan(value) for value in task.score(last, "1")[0::2])
 

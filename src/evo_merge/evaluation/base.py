@@ -16,7 +16,7 @@ class Evaluation:
         n_objectives: How many of them are objectives.
         scores: ``(n_examples, n_metrics)`` ``float64``, in the order of the split's examples; nan where an example is not one
             of the metric's; empty where the candidate failed.
-        completions: One a row of ``scores``.
+        completions: One a row of ``scores``; where continuations were compared, the label of the most likely one.
         failure: Why the candidate could not be built or scored; ``None`` where it could.
         merge_seconds: Building the candidate.
         evaluation_seconds: Answering and scoring.
@@ -24,6 +24,8 @@ class Evaluation:
         positions: Where each row's example stands in the split; ``None`` where the rows are the whole split in order.
         scalar: What a run makes of several objectives where it makes one number of them.
         violation: By how much the run's constraints are missed, summed over them; 0 where all are met.
+        written: Which completions the model wrote itself, one a row; ``None`` where all, or where the evaluation comes from a
+            study, which has the columns made of it.
     """
 
     metrics: tuple[str, ...]
@@ -37,6 +39,7 @@ class Evaluation:
     positions: tuple[int, ...] | None = None
     scalar: float | None = None
     violation: float = 0.0
+    written: tuple[bool, ...] | None = None
 
     @property
     def means(self) -> dict[str, float]:

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.evaluation.generator import Completions, Generator
+from evo_merge.evaluation.likelihood import ScoredBatch, gather
 from evo_merge.evaluation.module import AnsweringModule
 from evo_merge.evaluation.prompts import render_split
 from evo_merge.recipe import Recipe
-from evo_merge.tasks.base import Portion, Split, Task
+from evo_merge.tasks.base import Answering, Likelihoods, LogLikelihood, Portion, Split, Task
 
 
 class Assembler(Protocol):
@@ -83,21 +84,34 @@ class Evaluator:
             return failed(task.metrics, len(task.objectives), str(error), assembled - started)
         except torch.OutOfMemoryError as error:
             raise ConfigError("answering ran out of the device's memory; lower generator.batch_size and start again") from error
-        texts = [""] * len(rendered.examples)
+        answers: dict[int, str | tuple[LogLikelihood, ...]] = {}
         n_tokens = 0
+        compared: list[ScoredBatch] = []
         for batch in batches or []:
+            if isinstance(batch, ScoredBatch):
+                compared.append(batch)
+                continue
             assert isinstance(batch, Completions)
             n_tokens += sum(len(ids) for ids in batch.token_ids)
-            for position, text in zip(batch.positions, batch.texts, strict=True):
-                texts[position] = text
-        scores = [task.score(example, text) for example, text in zip(rendered.examples, texts, strict=True)]
+            answers |= zip(batch.positions, batch.texts, strict=True)
+        answers |= gather(compared)
+        scores = [task.score(example, answers[i]) for i, example in enumerate(rendered.examples)]
         return Evaluation(
             metrics=task.metrics,
             n_objectives=len(task.objectives),
             scores=np.asarray(scores, dtype=np.float64),
-            completions=tuple(texts),
+            completions=tuple(_shown(answers[i], each) for i, each in enumerate(rendered.answerings)),
+            written=tuple(isinstance(answers[i], str) for i in range(len(rendered.examples))),
             merge_seconds=assembled - started,
             evaluation_seconds=time.perf_counter() - assembled,
             new_tokens=n_tokens,
             positions=portion.positions,
         )
+
+
+def _shown(answer: str | tuple[LogLikelihood, ...], answering: Answering) -> str:
+    """What a reader is shown: the completion, or the label of the most likely continuation, the first of equals."""
+    if isinstance(answer, str):
+        return answer
+    assert isinstance(answering, Likelihoods)
+    return answering.label(max(range(len(answer)), key=lambda pair: answer[pair].total))

@@ -1,4 +1,4 @@
-"""What a generator is: it answers one batch of prompts, greedily."""
+"""What a generator is: it answers one batch of prompts, greedily, or says how probable given continuations are."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,9 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
+from evo_merge.tasks.base import LogLikelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +44,12 @@ class Generator(Protocol):
         """Complete every prompt of a batch that is on the model's device, as the batch's ``decoding`` says.
 
         Same weights and same batch, same completions. Raises ``UnusableCandidateError`` where logits are not finite.
+        """
+
+    def likelihoods(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: LikelihoodBatch
+    ) -> tuple[LogLikelihood, ...]:
+        """One for each of the batch's ``scored``, in their order.
+
+        Raises ``UnusableCandidateError`` where one is not finite.
         """

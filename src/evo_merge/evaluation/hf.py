@@ -15,7 +15,10 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.generator import Completions
+from evo_merge.evaluation.hf_likelihood import log_likelihoods
+from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
+from evo_merge.tasks.base import LogLikelihood
 
 LOOK_EVERY = 8  # steps between looks at the decoded text: a look costs about as much as a step of a tiny model
 
@@ -62,6 +65,12 @@ class HuggingFaceGenerator:
                         break
                     ended = torch.tensor(answers.ended, device=tokens.device)
         return answers.completions(batch.positions)
+
+    def likelihoods(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: LikelihoodBatch
+    ) -> tuple[LogLikelihood, ...]:
+        """Score every continuation of a batch; see ``log_likelihoods``."""
+        return log_likelihoods(model, batch)
 
 
 class _Steps:

@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.evaluation.generator import Completions, Generator
+from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredBatch
 from evo_merge.evaluation.prompts import PromptBatch
 
 
@@ -20,9 +21,11 @@ class AnsweringModule(LightningModule):
         self.tokenizer = tokenizer
         self.generator = generator
 
-    def predict_step(self, batch: PromptBatch) -> Completions:
+    def predict_step(self, batch: PromptBatch | LikelihoodBatch) -> Completions | ScoredBatch:
         """Answer one batch."""
         assert self.model is not None, "the evaluator puts one here before it predicts"
+        if isinstance(batch, LikelihoodBatch):
+            return ScoredBatch(batch.scored, self.generator.likelihoods(self.model, self.tokenizer, batch))
         return self.generator.generate(self.model, self.tokenizer, batch)
 
     def cpu(self) -> Self:

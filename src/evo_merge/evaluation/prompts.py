@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evo_merge.errors import ConfigError, DataError
-from evo_merge.tasks.base import Decoding, Example, Prompt, Split, Task
+from evo_merge.errors import DataError
+from evo_merge.evaluation.chat import as_tokens
+from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredTokens, batches, only, tokenize
+from evo_merge.tasks.base import Answering, Decoding, Example, Likelihoods, Prompt, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ class RenderedSplit:
 
     Attributes:
         examples: In the split's own order, which ``PromptBatch.positions`` refers to.
-        rows: Token ids of each example's prompt.
-        decodings: How each is answered; a batch has only one way.
+        rows: Token ids of each example's prompt; none where continuations are compared.
+        answerings: How each is answered; a batch has only one way.
+        scored: The continuations that are compared, of the examples that are answered so.
         padding: The token that stands in the padding.
         batch_size: Rows of a batch; the last batch may have fewer.
         batches: The longest prompts first, so that a batch too large for the memory is met at once.
@@ -50,38 +53,41 @@ class RenderedSplit:
 
     examples: tuple[Example, ...]
     rows: tuple[tuple[int, ...], ...]
-    decodings: tuple[Decoding, ...]
+    answerings: tuple[Answering, ...]
+    scored: tuple[ScoredTokens, ...]
     padding: int
     batch_size: int
-    batches: tuple[PromptBatch, ...] = field(init=False)
+    batches: tuple[PromptBatch | LikelihoodBatch, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        batches = []
-        for decoding in dict.fromkeys(self.decodings):
-            same = [i for i, each in enumerate(self.decodings) if each == decoding]
+        made: list[PromptBatch | LikelihoodBatch] = []
+        for decoding in dict.fromkeys(each for each in self.answerings if isinstance(each, Decoding)):
+            same = [i for i, each in enumerate(self.answerings) if each == decoding]
             order = sorted(same, key=lambda i: -len(self.rows[i]))  # stable: equal lengths stay in order
             parts = (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size))
-            batches += [_batch(positions, self.rows, self.padding, decoding) for positions in parts]
-        object.__setattr__(self, "batches", tuple(batches))
+            made += [_batch(positions, self.rows, self.padding, decoding) for positions in parts]
+        made += batches(self.scored, self.batch_size)
+        object.__setattr__(self, "batches", tuple(made))
 
     def only(self, positions: Sequence[int] | None) -> "RenderedSplit":
         """Some of the examples, in that order; ``None`` is all."""
         if positions is None:
             return self
         examples, rows = tuple(self.examples[i] for i in positions), tuple(self.rows[i] for i in positions)
-        return RenderedSplit(examples, rows, tuple(self.decodings[i] for i in positions), self.padding, self.batch_size)
+        answerings = tuple(self.answerings[i] for i in positions)
+        return RenderedSplit(examples, rows, answerings, only(self.scored, positions), self.padding, self.batch_size)
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[PromptBatch]:
+    def __iter__(self) -> Iterator[PromptBatch | LikelihoodBatch]:
         return iter(self.batches)
 
 
 def render_split(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, window: int | None, batch_size: int
 ) -> RenderedSplit:
-    """Tokenize the prompts of a split.
+    """Tokenize the prompts of a split, or the contexts and continuations that are compared.
 
     Args:
         task: Gives examples, prompts and how they are answered.
@@ -91,29 +97,29 @@ def render_split(
         batch_size: Rows of a batch; the last batch may have fewer.
 
     Raises:
-        DataError: The split is empty, or a prompt is empty or leaves no room for ``max_new_tokens``.
+        DataError: The split is empty, a prompt is empty or leaves no room for ``max_new_tokens``, or continuations cannot be
+            compared.
         ConfigError: The prompts are messages and the tokenizer has no chat template.
     """
     examples = tuple(task.examples(split))
     if not examples:
         raise DataError(f"task '{task.name}' has no examples in its '{split}' split")
-    rows = [_token_ids(tokenizer, task.prompt(example)) for example in examples]
-    decodings = tuple(map(task.decoding_of, examples))
-    _check_lengths(examples, rows, decodings, split, window)
+    answerings = tuple(map(task.answering_of, examples))
+    generated = {i: each for i, each in enumerate(answerings) if isinstance(each, Decoding)}
+    rows = {i: _token_ids(tokenizer, task.prompt(examples[i])) for i in generated}
+    _check_lengths([examples[i] for i in generated], list(rows.values()), list(generated.values()), split, window)
+    compared = [(i, examples[i], each) for i, each in enumerate(answerings) if isinstance(each, Likelihoods)]
+    scored = tokenize(compared, split, tokenizer, window)
     # What stands in the padding is never attended to; 0 is a token of every vocabulary.
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
-    return RenderedSplit(examples, tuple(map(tuple, rows)), decodings, padding, batch_size)
+    prompts = tuple(tuple(rows.get(i, ())) for i in range(len(examples)))
+    return RenderedSplit(examples, prompts, answerings, scored, padding, batch_size)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"the task's prompts are chat messages, but the tokenizer of '{tokenizer.name_or_path}' has no chat "
-            "template; choose sources tuned for chat, or a task with plain prompts"
-        )
-    return list(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False))
+    return as_tokens(tokenizer, prompt)
 
 
 def _check_lengths(

@@ -1,9 +1,9 @@
-"""What a task is: examples per split, a prompt for each, and the scoring of a completion."""
+"""What a task is: examples per split, a prompt for each, how it is answered, and the scoring of the answer."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Split: TypeAlias = Literal["search", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("search", "validation", "test")
@@ -38,7 +38,7 @@ Prompt: TypeAlias = str | list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One problem of a split.
+    """One problem of a split; a task may derive its own with more fields.
 
     Attributes:
         id: Unique inside a split; names the problem in the study and the report.
@@ -64,6 +64,42 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Likelihoods:
+    """An answer that is not generated: how probable the model finds each of several continuations.
+
+    Attributes:
+        pairs: Contexts and the continuation of each, at least one. A context may be empty: BOS stands for it. ``None`` in its
+            place makes the continuation a whole text, of any length: its likelihood is summed over disjoint windows.
+        labels: What a reader is shown of each pair; empty shows the continuations.
+    """
+
+    pairs: tuple[tuple[Prompt | None, str], ...]
+    labels: tuple[str, ...] = ()
+
+    def label(self, pair: int) -> str:
+        """What a reader is shown of a pair."""
+        return self.labels[pair] if self.labels else self.pairs[pair][1]
+
+
+Answering: TypeAlias = Decoding | Likelihoods
+
+
+@dataclass(frozen=True, slots=True)
+class LogLikelihood:
+    """How probable a continuation is after its context.
+
+    Attributes:
+        total: Natural logarithm of the probability of all its tokens, 0 or less.
+        is_greedy: Whether greedy decoding would have given just these tokens.
+        n_tokens: How many they are.
+    """
+
+    total: float
+    is_greedy: bool
+    n_tokens: int
+
+
 class Task(Protocol):
     """Examples, prompts and scoring.
 
@@ -86,13 +122,18 @@ class Task(Protocol):
         """
 
     def prompt(self, example: Example) -> Prompt:
-        """What the model is given."""
+        """What the model is given, or where continuations are compared what a reader is shown of it."""
 
-    def decoding_of(self, example: Example) -> Decoding:
-        """How its completion is generated."""
+    def answering_of(self, example: Example) -> Answering:
+        """How it is answered: with a completion, or with the likelihoods of given continuations.
 
-    def score(self, example: Example, completion: str) -> tuple[float, ...]:
+        A question that is none of the task's own (``evo_merge.ask``) is answered with a completion.
+        """
+
+    def score(self, example: Example, answer: Any, /) -> tuple[float, ...]:
         """One number a metric, in the order of ``metrics``; higher is better for the objectives.
 
-        nan for a metric that the example is not one of, where the task is made of several.
+        The answer is as ``answering_of`` asked: of ``Decoding`` the completion, a ``str``; of ``Likelihoods`` a
+        ``tuple[LogLikelihood, ...]``, one a pair. nan for a metric that the example is not one of, where the task is made
+        of several.
         """

@@ -207,7 +207,7 @@ class QuestionAnswer:
             {"role": turn["role"], "content": turn["content"].replace(QUESTION, example.question)} for turn in self._messages
         ]
 
-    def decoding_of(self, example: Example) -> Decoding:
+    def answering_of(self, example: Example) -> Decoding:
         """The same for all."""
         return self.decoding
 

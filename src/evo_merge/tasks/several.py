@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from evo_merge.errors import ConfigError, DataError
-from evo_merge.tasks.base import Decoding, Example, Prompt, Split, Task
+from evo_merge.tasks.base import Answering, Example, Prompt, Split, Task
 from evo_merge.tasks.examples import refuse_overlap
 
 _SEPARATOR = "/"
@@ -59,9 +61,7 @@ class Several:
             if missing and len(missing) < len(by_part):
                 raise DataError(f"task.parts.{missing[0]} has no {split} examples, and the other parts have; give it some")
             examples = tuple(
-                Example(f"{name}{_SEPARATOR}{example.id}", example.question, example.answer)
-                for name, own in by_part.items()
-                for example in own
+                replace(example, id=f"{name}{_SEPARATOR}{example.id}") for name, own in by_part.items() for example in own
             )
             if not self._allow_overlap:
                 self._refuse_overlap(split, examples)
@@ -82,15 +82,15 @@ class Several:
         _, part, own = self._of(example)
         return part.prompt(own)
 
-    def decoding_of(self, example: Example) -> Decoding:
+    def answering_of(self, example: Example) -> Answering:
         """As its part answers."""
         _, part, own = self._of(example)
-        return part.decoding_of(own)
+        return part.answering_of(own)
 
-    def score(self, example: Example, completion: str) -> tuple[float, ...]:
+    def score(self, example: Example, answer: Any) -> tuple[float, ...]:
         """The numbers of its part; nan for those of the others."""
         name, part, own = self._of(example)
-        scored = dict(zip(part.metrics, part.score(own, completion), strict=True))
+        scored = dict(zip(part.metrics, part.score(own, answer), strict=True))
         known = {f"{name}{_SEPARATOR}{metric}": value for metric, value in scored.items()}
         return tuple(known.get(metric, math.nan) for metric in self.metrics)
 
@@ -105,4 +105,4 @@ class Several:
     def _of(self, example: Example) -> tuple[str, Task, Example]:
         """Its part, and the example as the part knows it."""
         name, _, own = example.id.partition(_SEPARATOR)
-        return name, self._parts[name], Example(own, example.question, example.answer)
+        return name, self._parts[name], replace(example, id=own)

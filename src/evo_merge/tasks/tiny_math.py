@@ -74,7 +74,7 @@ class TinyMath:
         """The text that the family's models have learnt to continue."""
         return f"Q: {example.question}\nA: "
 
-    def decoding_of(self, example: Example) -> Decoding:
+    def answering_of(self, example: Example) -> Decoding:
         """The same for all."""
         return self.decoding
 
