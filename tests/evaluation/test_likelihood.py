@@ -62,13 +62,12 @@ def test_likelihoods_are_those_of_a_plain_forward_pass(tiny, words, batch_size):
     found = answers(PAIRS, tiny, words, batch_size)
 
     for (context, continuation), each in zip(PAIRS, found, strict=True):
-        whole = words.encode(context + continuation, add_special_tokens=False)
-        whole = whole if whole[0] == words.bos_token_id else [words.bos_token_id, *whole]
-        n = each.n_tokens
-        assert each.total == pytest.approx(plainly(tiny, whole[:-n], whole[-n:]), abs=1e-4)
-        # Spaces that end the context are the continuation's.
-        before = words.encode(context.rstrip(), add_special_tokens=False)
-        assert len(whole) - n == len(before) + (before[:1] != [words.bos_token_id])
+        # A text that begins with BOS keeps its own; spaces that end the context are the continuation's.
+        bos = [] if context.startswith("<s>") else [words.bos_token_id]
+        before = bos + words.encode(context.rstrip(), add_special_tokens=False)
+        after = (bos + words.encode(context + continuation, add_special_tokens=False))[len(before) :]
+        assert each.n_tokens == len(after)
+        assert each.total == pytest.approx(plainly(tiny, before, after), abs=1e-4)
     assert len({round(each.total, 3) for each in found}) > 5
 
 
@@ -174,7 +173,7 @@ def test_a_likelihood_that_is_not_finite_makes_the_candidate_unusable(model, tok
         model.lm_head.weight[7, 0] = bad
 
     with pytest.raises(UnusableCandidateError, match="not finite"):
-        answers((("w1 w2", "w3"),), model, tokenizer)
+        answers((("w1 w2", " w3"),), model, tokenizer)
 
 
 def test_likelihoods_are_those_of_the_public_harness(tiny, words):

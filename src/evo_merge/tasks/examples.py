@@ -19,6 +19,9 @@ from evo_merge.tasks.base import Example, Split
 AnswerCheck: TypeAlias = Callable[[str], str | None]
 """Says what is wrong with a reference answer, or ``None`` where it can be used."""
 
+Refine: TypeAlias = Callable[[Example, Mapping[str, object], str], Example]
+"""Makes a task's own example of what was read, the row's fields, and where the row stands (for messages)."""
+
 _Row: TypeAlias = tuple[str, Mapping[str, object]]  # where it stands, for messages; its fields
 
 _THOUSANDS_SEPARATOR = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -59,7 +62,12 @@ class HubSource:
 
 
 def read_file(
-    path: str, split: Split, columns: Columns, limit: int | None = None, check: AnswerCheck | None = None
+    path: str,
+    split: Split,
+    columns: Columns,
+    limit: int | None = None,
+    check: AnswerCheck | None = None,
+    refine: Refine | None = None,
 ) -> list[Example]:
     """Read the first examples of a JSON Lines file.
 
@@ -69,6 +77,7 @@ def read_file(
         columns: Where a row keeps what.
         limit: How many rows at most; ``None`` reads all.
         check: What must hold for the answers.
+        refine: Makes the task's own example of what was read.
 
     Returns:
         At least one example, unless ``limit`` is 0; blank lines are skipped.
@@ -78,11 +87,16 @@ def read_file(
             names the file and the line.
     """
     rows = _json_lines(path, option=f"task.files.{split}")
-    return _examples(rows, split, columns, limit, check, nothing=f"task.files.{split}: file '{path}' has no rows")
+    return _examples(rows, split, columns, limit, check, refine, nothing=f"task.files.{split}: file '{path}' has no rows")
 
 
 def read_hub(
-    source: HubSource, split: Split, columns: Columns, limit: int | None = None, check: AnswerCheck | None = None
+    source: HubSource,
+    split: Split,
+    columns: Columns,
+    limit: int | None = None,
+    check: AnswerCheck | None = None,
+    refine: Refine | None = None,
 ) -> list[Example]:
     """Read the first examples of a dataset on the hub, or of its copy in the local cache.
 
@@ -92,13 +106,14 @@ def read_hub(
         columns: Where a row keeps what.
         limit: How many rows at most; ``None`` reads all.
         check: What must hold for the answers.
+        refine: Makes the task's own example of what was read.
 
     Raises:
         DataError: The hub cannot be reached or has no such dataset, or a row cannot be used.
     """
     named = " ".join(filter(None, (source.path, source.name, source.split)))
     rows = ((f"'{named}', row {number}", row) for number, row in enumerate(_hub_rows(source, split)))
-    return _examples(rows, split, columns, limit, check, nothing=f"task.hub.{split}: dataset '{named}' has no rows")
+    return _examples(rows, split, columns, limit, check, refine, nothing=f"task.hub.{split}: dataset '{named}' has no rows")
 
 
 def read_completions(path: str, columns: Columns, check: AnswerCheck | None = None) -> list[tuple[Example, str]]:
@@ -158,6 +173,7 @@ def _examples(
     columns: Columns,
     limit: int | None,
     check: AnswerCheck | None,
+    refine: Refine | None,
     nothing: str,
 ) -> list[Example]:
     examples: list[Example] = []
@@ -173,7 +189,8 @@ def _examples(
         if named in places:
             raise DataError(f"{place}: ids must be unique, but '{named}' is also the id of {places[named]}")
         places[named] = place
-        examples.append(Example(named, question, answer))
+        example = Example(named, question, answer)
+        examples.append(example if refine is None else refine(example, row, place))
     if not examples and limit != 0:
         raise DataError(f"{nothing}; at least one is needed")
     return examples

@@ -4,26 +4,16 @@ Right means that the answer equals the reference and, where the task has a langu
 language (Akiba et al. 2024, https://arxiv.org/abs/2403.13187, section 4.1).
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from omegaconf import OmegaConf
-
-from evo_merge.errors import ConfigError, DataError
+from evo_merge.errors import ConfigError
 from evo_merge.evaluation import language as languages
 from evo_merge.tasks import answer_parsers
-from evo_merge.tasks.base import SPLITS, Decoding, Example, Prompt, Split
-from evo_merge.tasks.examples import (
-    Columns,
-    HubSource,
-    normalised,
-    read_completions,
-    read_file,
-    read_hub,
-    refuse_overlap,
-)
+from evo_merge.tasks.base import Decoding, Example, Prompt, Split
+from evo_merge.tasks.checks import check_choice, check_keys, checked_count, plain
+from evo_merge.tasks.examples import Columns, normalised, read_completions
+from evo_merge.tasks.splits import Splits
 
 QUESTION = "{question}"
 ANSWER_KINDS = ("number", "text")
@@ -159,17 +149,12 @@ class QuestionAnswer:
             language=language,
             language_threshold=language_threshold,
         )
-        self.decoding = Decoding(checked_count("max_new_tokens", max_new_tokens, least=1), _checked_stop(_plain(stop)))
-        self._files = _checked_files(_plain(files))
-        self._hub = _checked_hub(_plain(hub))
-        self._columns = _checked_columns(_plain(columns))
-        self._limit = checked_limit(_plain(limit))
-        self._prompt, self._messages = _checked_prompt(_plain(prompt), _plain(messages))
-        if not isinstance(allow_overlap, bool):
-            raise ConfigError(f"task.allow_overlap: must be true or false, got {allow_overlap!r}")
-        self._allow_overlap = allow_overlap
-        self._read: dict[Split, tuple[Example, ...]] = {}
-        self._compared: set[Split] = set()
+        self.decoding = Decoding(checked_count("max_new_tokens", max_new_tokens, least=1), _checked_stop(plain(stop)))
+        self._columns = _checked_columns(plain(columns))
+        self._splits = Splits(
+            name, files, hub, limit, self._columns, allow_overlap=allow_overlap, check=self._judge.problem_with
+        )
+        self._prompt, self._messages = _checked_prompt(plain(prompt), plain(messages))
 
     def examples(self, split: Split) -> Sequence[Example]:
         """The examples of a split, read once; the validation split may be empty.
@@ -180,23 +165,7 @@ class QuestionAnswer:
         Raises:
             DataError: The split is missing or cannot be read, or it shares questions with another.
         """
-        if not self._exists(split):
-            if split == "validation":
-                return ()
-            raise DataError(f"task '{self.name}' has no {split} examples; name a JSON Lines file: task.files.{split}=FILE")
-        examples = self._read_once(split)
-        if split not in self._compared and not self._allow_overlap:
-            others = (
-                other
-                for other in SPLITS
-                if other == split
-                or self._files[other] is not None
-                or other in self._read
-                or (split == "search" and self._exists(other))
-            )
-            refuse_overlap({other: self._read_once(other) for other in others})
-            self._compared.add(split)
-        return examples
+        return self._splits.examples(split)
 
     def prompt(self, example: Example) -> Prompt:
         """The text, or the turns of the chat, that the model is to continue."""
@@ -227,88 +196,9 @@ class QuestionAnswer:
         """
         return read_completions(path, self._columns, self._judge.problem_with)
 
-    def _exists(self, split: Split) -> bool:
-        return self._files[split] is not None or self._hub[split] is not None
-
-    def _read_once(self, split: Split) -> tuple[Example, ...]:
-        if split not in self._read:
-            file, source = self._files[split], self._hub[split]
-            limit, check = self._limit[split], self._judge.problem_with
-            if file is not None:
-                examples = read_file(file, split, self._columns, limit, check)
-            elif source is not None:
-                examples = read_hub(source, split, self._columns, limit, check)
-            else:
-                examples = []
-            self._read[split] = tuple(examples)
-        return self._read[split]
-
-
-def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
-    """Raise ``ConfigError`` unless the value of an option of the task is one of the choices."""
-    if value in choices:
-        return
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    named = ", ".join(map(repr, choices)) if len(choices) <= 5 else f"{len(choices)} codes such as 'ja' and 'en'"
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"task.{option}: must be one of {named}, got {value!r}{hint}")
-
-
-def checked_count(option: str, value: object, least: int) -> int:
-    """A whole number of an option of the task, or ``ConfigError``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"task.{option}: must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def checked_limit(limit: Mapping[str, int | None]) -> dict[Split, int | None]:
-    """How many examples per split, ``None`` for all, or ``ConfigError``; only the validation split may have none."""
-    _check_keys("limit", limit, SPLITS)
-    limits: dict[Split, int | None] = {}
-    for split in SPLITS:
-        value = limit.get(split)
-        least = 0 if split == "validation" else 1
-        limits[split] = None if value is None else checked_count(f"limit.{split}", value, least)
-    return limits
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _check_keys(option: str, value: object, allowed: Sequence[str]) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"task.{option}: must have the keys {', '.join(allowed)}, got {value!r}")
-    for key in value:
-        if key not in allowed:
-            raise ConfigError(f"task.{option}: has no key '{key}', only {', '.join(allowed)}")
-
-
-def _checked_files(files: Mapping[str, str | None]) -> dict[Split, str | None]:
-    _check_keys("files", files, SPLITS)
-    for split, file in files.items():
-        if file is not None and (not isinstance(file, str) or not file):
-            raise ConfigError(f"task.files.{split}: must be the path of a JSON Lines file, got {file!r}")
-    return {split: files.get(split) for split in SPLITS}
-
-
-def _checked_hub(hub: Mapping[str, Mapping[str, str | None] | None] | None) -> dict[Split, HubSource | None]:
-    _check_keys("hub", hub or {}, SPLITS)
-    sources: dict[Split, HubSource | None] = dict.fromkeys(SPLITS)
-    for split in SPLITS:
-        source = (hub or {}).get(split)
-        if source is None:
-            continue
-        _check_keys(f"hub.{split}", source, ("path", "name", "split", "revision"))
-        path, hub_split = source.get("path"), source.get("split")
-        if not path or not hub_split:
-            raise ConfigError(f"task.hub.{split}: must name the dataset's 'path' and 'split', got {dict(source)!r}")
-        sources[split] = HubSource(path, source.get("name"), hub_split, source.get("revision"))
-    return sources
-
 
 def _checked_columns(columns: Mapping[str, str]) -> Columns:
-    _check_keys("columns", columns, ("id", "question", "answer"))
+    check_keys("columns", columns, ("id", "question", "answer"))
     for part in ("id", "question", "answer"):
         column = columns.get(part)
         if not isinstance(column, str) or not column:
@@ -335,7 +225,7 @@ def _checked_prompt(
     if not isinstance(messages, list | tuple):
         raise ConfigError(f"task.messages: must be a list of turns with role and content, got {messages!r}")
     for turn in messages:
-        _check_keys("messages", turn, ("role", "content"))
+        check_keys("messages", turn, ("role", "content"))
         check_choice("messages", turn.get("role"), ROLES)
         if not isinstance(turn.get("content"), str):
             raise ConfigError(f"task.messages: the content of a turn must be a text, got {turn.get('content')!r}")

@@ -6,8 +6,9 @@ from typing import get_args
 from evo_merge.errors import ConfigError
 from evo_merge.tasks import tiny_world
 from evo_merge.tasks.base import Decoding, Example, Prompt, Split
+from evo_merge.tasks.checks import check_choice, checked_count, checked_limit
 from evo_merge.tasks.examples import Columns, read_completions
-from evo_merge.tasks.question_answer import AnswerJudge, Verdict, check_choice, checked_count, checked_limit
+from evo_merge.tasks.question_answer import AnswerJudge, Verdict
 from evo_merge.tasks.tiny_world import Language
 
 # Of problems in a split. The world holds more, but the last ones take minutes to be drawn.
