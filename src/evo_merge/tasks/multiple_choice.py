@@ -1,8 +1,8 @@
 """Questions with given choices, answered by how probable the model finds each: any JSON Lines with question, choices, answer.
 
 As in lm-evaluation-harness (``output_type: multiple_choice``): ``accuracy`` is its ``acc``, the choice whose continuation has
-the greatest log-likelihood; ``accuracy_norm`` its ``acc_norm``, the greatest log-likelihood a character of the choice. Of equals
-the first is taken.
+the greatest log-likelihood; ``accuracy_norm`` its ``acc_norm``, the greatest log-likelihood a character of the choice. The
+first of equals is taken.
 """
 
 from collections.abc import Mapping, Sequence
