@@ -9,9 +9,7 @@ from evo_merge.command_line import guarded
 from evo_merge.errors import ConfigError
 from evo_merge.recipe import methods_of
 from evo_merge.study import Entrant, Study, opened
-from evo_merge.tasks.base import Decoding, Example, Portion, Prompt, Split, Task
-
-_FREELY = Decoding(max_new_tokens=256)
+from evo_merge.tasks.base import FREELY, Decoding, Example, Portion, Prompt, Split, Task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +78,7 @@ class _OneQuestion:
     def answering_of(self, example: Example) -> Decoding:
         """As the task asks; freely, where it would compare continuations."""
         asked = self._task.answering_of(example)
-        return asked if isinstance(asked, Decoding) else _FREELY
+        return asked if isinstance(asked, Decoding) else FREELY
 
     def score(self, example: Example, completion: str) -> tuple[float, ...]:
         """There is no right answer to compare with."""

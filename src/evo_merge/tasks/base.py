@@ -64,6 +64,9 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
 
+FREELY = Decoding(max_new_tokens=64)  # a question from outside, of a task that compares; fits a small window
+
+
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
     """An answer that is not generated: how probable the model finds each of several continuations.

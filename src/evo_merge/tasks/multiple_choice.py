@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evo_merge.errors import ConfigError, DataError
-from evo_merge.tasks.base import Answering, Decoding, Example, Likelihoods, LogLikelihood, Prompt, Split
+from evo_merge.tasks.base import FREELY, Answering, Example, Likelihoods, LogLikelihood, Prompt, Split
 from evo_merge.tasks.checks import check_keys, plain
 from evo_merge.tasks.examples import Columns
 from evo_merge.tasks.splits import Splits
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # A question from outside has no choices, so it is answered freely.
-_FREELY = Decoding(max_new_tokens=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class MultipleChoice:
     def answering_of(self, example: Example) -> Answering:
         """The likelihood of each choice after the prompt; a question without choices is answered freely."""
         if not isinstance(example, ChoiceExample):
-            return _FREELY
+            return FREELY
         context = self.prompt(example)
         pairs = tuple((context, _filled(self._continuation, i, choice)) for i, choice in enumerate(example.choices))
         return Likelihoods(pairs, labels=example.choices)
