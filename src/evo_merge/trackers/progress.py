@@ -14,6 +14,7 @@ from rich.text import Text
 
 from evo_merge.pareto import Front
 from evo_merge.trackers.base import Candidate, Generation, SearchStart
+from evo_merge.trackers.remarks import remarks
 from evo_merge.trackers.table import are_fractions, result_table, score_text
 
 PLAIN_WIDTH = 120  # where there is no terminal to ask
@@ -85,9 +86,11 @@ class Progress:
             self._say(text)
 
     def finish(self, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """The run is complete: the final table, and where the files are."""
+        """The run is complete: the final table, what it does not show by itself, and where the files are."""
         self.close()
         self._console.print(result_table(summary))
+        for remark in remarks(summary):
+            self._console.print(Text(remark), soft_wrap=True)
         for file in files:
             self._console.print(Text(str(_from_here(file))), soft_wrap=True)
         self._flush()
