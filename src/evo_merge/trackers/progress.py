@@ -73,7 +73,9 @@ class Progress:
         of = f"{self._start.objectives[0]} " if self._start is not None and len(self._start.objectives) > 1 else ""
         here = f"{of}here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
         stage = f"{generation.candidates[0].stage}, " if generation.candidates[0].stage else ""
-        so_far = f"best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
+        n = len(self._front.members)
+        front = f"front of {n}, " if self._start is not None and len(self._start.objectives) > 1 and n else ""
+        so_far = f"{front}best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
         self._say(f"{stage}generation {generation.number}: {so_far}")
 
     def stage(self, text: str) -> None:
