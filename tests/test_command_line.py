@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from evo_merge import ask
@@ -387,7 +388,15 @@ def test_build_makes_the_same_checkpoint_again(command, finished, tmp_path):
 
     again, first = tmp_path / "again", finished / "model"
     assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
-    assert {file.name for file in first.iterdir()} - {file.name for file in again.iterdir()} <= {"README.md"}
+    assert {file.name for file in first.iterdir()} == {file.name for file in again.iterdir()}
+    card = ModelCard.load(again / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert not card.data.eval_results
+    assert yaml.safe_load(card.content.split("```yaml")[1].split("```")[0]) == yaml.safe_load(
+        (finished / "recipe.yaml").read_text()
+    )
+    for source in ("`builtin:tiny_ja_math/ja`", "`builtin:tiny_ja_math/math_a`", "nothing was measured here"):
+        assert source in card.content
     assert_refused(command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build"), "'again' exists and is not empty")
 
 
