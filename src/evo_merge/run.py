@@ -28,7 +28,7 @@ from evo_merge.baselines import single_model
 from evo_merge.choose import Choice, choose, record_choice
 from evo_merge.compose import Parts, compose_parts
 from evo_merge.config import RunSettings
-from evo_merge.errors import Interrupted
+from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.setup import few_threads, new_evaluator
 from evo_merge.licences import StatedLicence
@@ -142,7 +142,11 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
         stage_results = parts.program.conduct(conditions)
         if parts.settings.selection == "validation":
             _tell(trackers, "scoring the finalists on the validation split")
-        found = record_choice(parts, study, evaluator, stage_results)
+        try:
+            found = record_choice(parts, study, evaluator, stage_results, folder)
+        except ConfigError:  # nothing to choose, and a report shows why
+            write_report(folder, study)
+            raise
         _tell(trackers, "scoring the test split")
         for recipe in _tested(study):
             evaluator.evaluate(recipe, Portion("test"))
