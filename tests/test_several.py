@@ -113,6 +113,7 @@ def test_every_member_can_be_exported_as_a_checkpoint(command: Callable[..., Any
     recipes = sorted((tmp_path / "run" / "front").glob("*.yaml"))
     assert len(recipes) > 1
     assert all((recipe.with_suffix("") / "model.safetensors").is_file() for recipe in recipes)
+    assert all("candidate" in (recipe.with_suffix("") / "README.md").read_text() for recipe in recipes)
 
 
 def test_one_number_of_both_is_for_an_optimizer_of_one(command: Callable[..., Any], tmp_path: Path) -> None:

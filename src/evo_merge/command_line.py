@@ -1,7 +1,7 @@
 """What all commands share: Hydra's composition with its errors turned into one sentence, and exit codes.
 
-0 done, 2 something the user can mend, 130 stopped by Ctrl-C with everything saved. Anything else is a bug and shows its
-traceback.
+0 done, 2 something the user can mend, 130 stopped by Ctrl-C with everything saved, 141 nobody reads what is printed any more.
+Anything else is a bug and shows its traceback.
 """
 
 import difflib
@@ -77,9 +77,9 @@ def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
 
 
 def _is_reader_gone() -> bool:
-    """Whether nobody reads the standard output any more, as after ``| head``; what waits for it is then thrown away."""
+    """Whether nobody reads the standard output any more, as after ``| head``; other pipes break too, such as W&B's."""
     try:
-        sys.stdout.flush()
+        print(flush=True)  # noqa: T201  what could not be written before may be lost, so that a flush alone would not fail
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the end of Python fails again
         return True
