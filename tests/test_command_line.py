@@ -11,9 +11,11 @@ import psutil
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from evo_merge import ask
+from evo_merge.models import tiny
 from evo_merge.report import __main__ as report
 
 FEW = ("tracker=none", "task.limit.search=6", "task.limit.test=6", "budget.generations=1")
@@ -48,6 +50,17 @@ def assert_refused(ended, *parts):
         (["~optimizer.sigma"], ["'optimizer.sigma'", "did you mean 'optimizer.sigma0'?"]),
         (["task.limit.serch=3"], ["did you mean 'task.limit.search'?"]),
         (["merge.bounds={wieght: [0, 2]}"], ["'merge.bounds.wieght'", "did you mean 'merge.bounds.weight'?"]),
+        (
+            ["merge=slerp", "merge.select_sources=true"],
+            ["merge=slerp has none; dare_linear, dare_ties, linear, task_arithmetic, ties have it"],
+        ),
+        (["merge=dfs", "merge.select_sources=true"], ["'merge.select_sources'", "merge=dfs has none; dare_linear, dare_ties"]),
+        (["optimizer=random", "optimizer.quality=0"], ["optimizer=random has none; map_elites has it"]),
+        (
+            ["task=several", "+task@task.parts.ja=tiny_ja_math", "task.limit.search=3", "task.limit.test=3"],
+            ["'task.limit'", "each part of task=several has its own: task.parts.ja.limit.search"],
+        ),
+        (["task=several", "task.limit.search=3"], ["task.parts.<name>.limit.search"]),
         (["sed=1"], ["'sed'", "did you mean 'seed'?"]),
         (["merg=ties"], ["'merg'", "did you mean 'merge'?"]),
         (["xyz.abc=1"], ["no option 'xyz", "there are", "seed"]),
@@ -144,6 +157,28 @@ def test_in_a_process_of_its_own_there_is_no_traceback_either(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr == "evo-merge: merge=dare_tie: there is no such choice; did you mean 'dare_ties'?\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_licences_leave_alone_is_not_merged_with_itself(command, tmp_path):
+    family = Path(tiny.__file__).parent / "tiny_ja_math"
+    other = shutil.copytree(family / "math_a", tmp_path / "other")
+    (other / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    words = ["models.licences=permissive", f"models.sources=[{family / 'ja'}, {other}]", "plan=true"]
+
+    ended = command("merge=linear", *words)
+    assert ended.code == 2
+    assert "leaves 'ja' alone (left out: other), and without a base there is nothing to merge it with" in ended.err
+    assert command("merge=ties", *words).code == 0  # between the base and a source there is something
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path, words):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evo_merge", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
 
 
 def test_help_imports_nothing_slow():
@@ -387,7 +422,15 @@ def test_build_makes_the_same_checkpoint_again(command, finished, tmp_path):
 
     again, first = tmp_path / "again", finished / "model"
     assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
-    assert {file.name for file in first.iterdir()} - {file.name for file in again.iterdir()} <= {"README.md"}
+    assert {file.name for file in first.iterdir()} == {file.name for file in again.iterdir()}
+    card = ModelCard.load(again / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert not card.data.eval_results
+    assert yaml.safe_load(card.content.split("```yaml")[1].split("```")[0]) == yaml.safe_load(
+        (finished / "recipe.yaml").read_text()
+    )
+    for source in ("`builtin:tiny_ja_math/ja`", "`builtin:tiny_ja_math/math_a`", "nothing was measured here"):
+        assert source in card.content
     assert_refused(command(f"recipe={finished / 'recipe.yaml'}", "out=again", verb="build"), "'again' exists and is not empty")
 
 

@@ -113,6 +113,7 @@ def test_every_member_can_be_exported_as_a_checkpoint(command: Callable[..., Any
     recipes = sorted((tmp_path / "run" / "front").glob("*.yaml"))
     assert len(recipes) > 1
     assert all((recipe.with_suffix("") / "model.safetensors").is_file() for recipe in recipes)
+    assert all("candidate" in (recipe.with_suffix("") / "README.md").read_text() for recipe in recipes)
 
 
 def test_one_number_of_both_is_for_an_optimizer_of_one(command: Callable[..., Any], tmp_path: Path) -> None:
@@ -154,7 +155,9 @@ def test_a_constraint_that_nobody_keeps_to_names_the_nearest_and_loses_nothing(
     ended = command(*BOTH, *words, "hydra.run.dir=run")
     assert ended.code == 2
     assert "no candidate keeps to the constraints; the nearest is candidate" in ended.err
-    assert "resume=<run folder> budget.evaluations=" in ended.err
+    assert "resume=run budget.evaluations=" in ended.err
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "keeps to the constraints, so no merge has been chosen; the nearest is" in report
     with opened(Study.read(tmp_path / "run")) as study:
         found = {c.number: study.evaluation(c.recipe, "search") for c in study.candidates()}
         assert study.get("best_number") is None

@@ -13,6 +13,7 @@ from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
+from evo_merge.optimizers.cmaes_restart import CMAESRestart
 from evo_merge.optimizers.random import RandomSearch
 from evo_merge.pareto import Front
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, recipe_hash
@@ -22,7 +23,7 @@ from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.spaces.path_encodings import Segments
 from evo_merge.spaces.path_scales import NoScales
-from evo_merge.stages import Conditions, Hybrid, _hopeful
+from evo_merge.stages import Conditions, Hybrid, SingleSearch, _hopeful
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Example, Portion
 from evo_merge.trackers.base import Candidate, SearchStart
@@ -33,6 +34,29 @@ pytestmark = pytest.mark.usefixtures("quick_commits")
 SOURCES = tuple(Source(name, ModelReference(f"org/{name}")) for name in ("ja", "math"))
 INGREDIENTS = Ingredients(None, SOURCES, ["model.embed.weight"], "float32", n_layers=(6, 6))
 WHOLE = Portion("search")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "evaluations", "generations"),
+    [
+        ({"sigma0": 1 / 6, "population_size": 4, "startup_trial": False}, 12, 20),
+        ({"sigma0": 1 / 6, "population_size": 4, "startup_trial": True}, 12, 20),  # whose first generation is of one
+        (None, 10, None),  # what grows is counted by evaluations alone
+    ],
+)
+def test_a_plan_counts_candidates(optimizer, evaluations, generations):
+    def made(genes):
+        if optimizer is None:
+            return CMAESRestart(genes, 1, sigma0=1 / 6, population_size=4, strategy="ipop")
+        return CMAES(genes, 1, **optimizer)
+
+    def most(**budget):
+        space = mixing(INGREDIENTS, 1)
+        return SingleSearch(space, made(space.genes)).most_candidates(Budget(**budget))
+
+    assert most(evaluations=10) == evaluations
+    assert most(generations=5) == generations
+    assert most(minutes=1.0) is None
 
 
 def mixing(ingredients, seed):

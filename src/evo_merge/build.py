@@ -24,9 +24,14 @@ def _job(config: DictConfig) -> None:
     from evo_merge.models.checkpoint import write_checkpoint
     from evo_merge.models.pool import Pool
     from evo_merge.recipe import load
+    from evo_merge.report.model_card import recipe_card
+    from evo_merge.report.write import replace_text
 
     recipe, out = load(Path(str(config.recipe)).expanduser()), Path(str(config.out)).expanduser()
-    write_checkpoint(recipe, Pool.of_recipe(recipe), out, allowed_code=tuple(config.allow_code))
+    pool = Pool.of_recipe(recipe)
+    write_checkpoint(recipe, pool, out, allowed_code=tuple(config.allow_code))
+    licences = {model.name: model.licences for model in pool.models_in(recipe)}
+    replace_text(out / "README.md", recipe_card(recipe, name=out.resolve().name, licences=licences))
     log.info("wrote %s", out)
 
 

@@ -1,8 +1,10 @@
 """What a run ends with: the best of its candidates, or the front of them where there are several objectives."""
 
 import logging
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -58,8 +60,10 @@ def choose(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[s
     return Choice(best, evaluation, tuple(candidate for candidate, _ in front.members))
 
 
-def record_choice(parts: Parts, study: Study, evaluator: Recorded, stage_results: Sequence[Entrant]) -> Choice:
-    """Choose, and keep the choice as entrants beside what it is to be compared with.
+def record_choice(
+    parts: Parts, study: Study, evaluator: Recorded, stage_results: Sequence[Entrant], run_folder: Path
+) -> Choice:
+    """Choose, and keep the choice as entrants beside what it is to be compared with; the folder is named in what is said.
 
     Raises:
         ConfigError: No candidate could be scored, or none keeps to the constraints.
@@ -70,7 +74,7 @@ def record_choice(parts: Parts, study: Study, evaluator: Recorded, stage_results
             "no candidate could be built and scored, so there is nothing to choose; the reasons are in evo_merge.log"
         )
     if found.evaluation.violation > 0:
-        raise ConfigError(_nearest(parts, found, evaluator))
+        raise ConfigError(_nearest(parts, found, evaluator, run_folder))
     study.record_choice(found.best.number)
     if parts.aim.fitness_names == parts.task.objectives[:1] and found.evaluation.fitness[0] <= 0:
         log.warning("the chosen candidate scored 0 or less; look at the answers in the report before you trust the merge")
@@ -97,7 +101,7 @@ def _finalists(parts: Parts, study: Study, stages: Collection[str]) -> list[Cand
     return ranked + [candidate for stage in sorted(missing) for candidate in ranked_candidates(study, 1, [stage])]
 
 
-def _nearest(parts: Parts, found: Choice, evaluator: Recorded) -> str:
+def _nearest(parts: Parts, found: Choice, evaluator: Recorded, run_folder: Path) -> str:
     """What is said where nobody keeps to the constraints."""
     is_validated = parts.settings.selection == "validation"
     portion = Portion("validation") if is_validated else parts.portion(found.best.generation)
@@ -113,6 +117,6 @@ def _nearest(parts: Parts, found: Choice, evaluator: Recorded) -> str:
     who = "none of the finalists keeps to the constraints on the validation split" if is_validated else ""
     return (
         f"{who or 'no candidate keeps to the constraints'}; the nearest is candidate {found.best.number} "
-        f"({'; '.join(missed)}); everything is saved: go on searching with resume=<run folder> budget.evaluations=…, or start "
-        "again with lower bounds"
+        f"({'; '.join(missed)}); everything is saved, and report.html shows every candidate: go on searching with "
+        f"resume={shlex.quote(str(run_folder))} budget.evaluations=…, or start again with lower bounds"
     )

@@ -1,7 +1,7 @@
 """What all commands share: Hydra's composition with its errors turned into one sentence, and exit codes.
 
-0 done, 2 something the user can mend, 130 stopped by Ctrl-C with everything saved. Anything else is a bug and shows its
-traceback.
+0 done, 2 something the user can mend, 130 stopped by Ctrl-C with everything saved, 141 nobody reads what is printed any more.
+Anything else is a bug and shows its traceback.
 """
 
 import difflib
@@ -62,6 +62,11 @@ def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
     """Run a command and turn what the user can mend into one sentence on stderr; returns the exit code."""
     try:
         command()
+        sys.stdout.flush()  # here, where a reader that has gone away is no error
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        return 141  # what a shell says of a program that wrote for nobody
     except KeyboardInterrupt as error:
         _say(str(error) or "stopped")
         return 130
@@ -69,6 +74,16 @@ def guarded(command: Callable[[], Any], config_name: str | None = None) -> int:
         _say(_sentence(error, config_name))
         return 2
     return 0
+
+
+def _is_reader_gone() -> bool:
+    """Whether nobody reads the standard output any more, as after ``| head``; other pipes break too, such as W&B's."""
+    try:
+        print(flush=True)  # noqa: T201  what could not be written before may be lost, so that a flush alone would not fail
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the end of Python fails again
+        return True
+    return False
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -100,7 +115,7 @@ def _sentence(error: BaseException, config_name: str | None) -> str:
         if named:
             # Of an override with braces, merge.bounds={wieght: [0, 1]}, the cause knows the key inside.
             key = getattr(error.__cause__, "full_key", None) or named[1]
-            return f"there is no option '{key}'; {_neighbours(key, config_name)}"
+            return f"there is no option '{key}'; {_elsewhere(key) or _neighbours(key, config_name)}"
     if isinstance(error, InstantiationException):
         while isinstance(error.__cause__, InstantiationException):
             error = error.__cause__  # of what a part of the config builds for itself
@@ -126,6 +141,23 @@ def _no_choice(error: ValueError) -> str | None:
         if group and known and name not in known:
             return _unknown_choice(group, name, known)
     return "an option has no name or no value; write key=value"
+
+
+def _elsewhere(key: str) -> str:
+    """Where an option is that the chosen part has not: in the parts of ``task=several``, or in other choices of the group."""
+    typed = (word.lstrip("+~").partition("=")[0] for word in sys.argv[1:])  # Hydra names the first part that is missing
+    group, _, name = next((word for word in typed if word == key or word.startswith(f"{key}.")), key).partition(".")
+    options = {file.stem: OmegaConf.load(file) for file in sorted((CONF / group).glob("*.yaml"))} if name else {}
+    having = [choice for choice, known in options.items() if name.split(".")[0] in known]
+    if not having:
+        return ""
+    parts = [found[1] for word in sys.argv[1:] if (found := re.match(r"\+?task@task\.parts\.(\w+)=", word))]
+    if group == "task" and (parts or "task=several" in sys.argv):
+        return f"each part of task=several has its own: task.parts.{parts[0] if parts else '<name>'}.{name}"
+    chosen = next((word.partition("=")[2] for word in sys.argv[1:] if word.startswith(f"{group}=")), "")
+    if chosen not in options or chosen in having:
+        return ""
+    return f"{group}={chosen} has none; {', '.join(having)} {'has' if len(having) == 1 else 'have'} it"
 
 
 def _neighbours(key: str, config_name: str | None) -> str:

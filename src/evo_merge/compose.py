@@ -98,6 +98,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
     pool = new_pool(config, headers_only=settings.plan)
     ingredients = _ingredients(pool)
     program = _program(config, settings, ingredients)
+    _refuse_alone(pool, program)
     beside = _entrants(program, pool, ingredients, settings.seed)
     parts = Parts(
         settings=settings,
@@ -121,6 +122,16 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
 def needed_splits(settings: RunSettings) -> tuple[Split, ...]:
     """The splits that a run asks."""
     return SPLITS if settings.selection == "validation" else ("search", "test")
+
+
+def _refuse_alone(pool: Pool, program: Program) -> None:
+    """A source that licences leave alone, in a merge without a base, is itself whatever its weight."""
+    has_base = any(not isinstance(recipe, ParameterSpaceRecipe) or recipe.base is not None for recipe in starts(program))
+    if pool.left_out and len(pool.sources) == 1 and not has_base:
+        raise ConfigError(
+            f"models.licences=permissive leaves '{pool.sources[0].name}' alone (left out: {', '.join(pool.left_out)}), and "
+            "without a base there is nothing to merge it with; name more sources, or a method with a base such as merge=ties"
+        )
 
 
 def _ingredients(pool: Pool) -> Ingredients:

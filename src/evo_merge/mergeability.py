@@ -5,6 +5,7 @@ The pass itself is in ``models/measure_pool.py``; what the numbers mean and wher
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -117,14 +118,20 @@ class Mergeability:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the numbers mean: first what speaks against merging, or that nothing does, then the rest."""
+        return self._against() + _notes((*self._descents(), *self._conflicts(), *self._rounded()))
+
+    @property
+    def remarks(self) -> tuple[Finding, ...]:
+        """The findings without what a table of the sources and a map of their pairs show as numbers."""
+        return self._against() + _notes((*(self._kin() if self.base is None else ()), *self._rounded()))
+
+    def _against(self) -> tuple[Finding, ...]:
+        """What speaks against merging, or that nothing does."""
         found = [_of_source(source) for source in self.sources]
         found += [self._of_pair(pair) for pair in self.pairs]
         found += [self._of_norms()]
         warnings = tuple(Finding(is_warning=True, text=text) for text in found if text)
-        notes = tuple(
-            Finding(is_warning=False, text=text) for text in (*self._descents(), *self._conflicts(), *self._rounded())
-        )
-        return (warnings or (Finding(is_warning=False, text="Nothing here speaks against merging."),)) + notes
+        return warnings or _notes(("Nothing here speaks against merging.",))
 
     def pair(self, first: str, second: str) -> PairMeasure | None:
         """The measures of two sources, in either order; ``None`` for a source and itself."""
@@ -174,12 +181,15 @@ class Mergeability:
     def _descents(self) -> list[str]:
         """Where everything comes from, as it should be."""
         if self.base is None:
-            said = ["Without a base no task vectors are defined: the weights themselves are compared."]
-            kin = [f"'{pair.first}' and '{pair.second}'" for pair in self.pairs if pair.are_kin == "yes"]
-            return said + _capped([f"{names} have an ancestor in common." for names in kin], "pairs have an ancestor in common")
+            return ["Without a base no task vectors are defined: the weights themselves are compared.", *self._kin()]
         near = [source for source in self.sources if source.descends == "yes" and source.relative_norm]
         said = [f"'{s.name}' descends from the base (relative norm {s.relative_norm:.2g})." for s in near]
         return _capped(said, "sources descend from the base")
+
+    def _kin(self) -> list[str]:
+        """Pairs with an ancestor in common."""
+        kin = [f"'{pair.first}' and '{pair.second}'" for pair in self.pairs if pair.are_kin == "yes"]
+        return _capped([f"{names} have an ancestor in common." for names in kin], "pairs have an ancestor in common")
 
     def _conflicts(self) -> list[str]:
         """How much of what two sources changed pulls apart, where that is nothing to worry about."""
@@ -211,6 +221,10 @@ class Mergeability:
         if len(said) > MOST:
             said = [f"{len(said)} sources are stored in another dtype than the base"]
         return [f"{each}: many of the changed entries and opposite signs may be rounding." for each in said]
+
+
+def _notes(texts: Iterable[str]) -> tuple[Finding, ...]:
+    return tuple(Finding(is_warning=False, text=text) for text in texts)
 
 
 def _of_source(source: SourceMeasure) -> str:

@@ -171,13 +171,13 @@ def describe_plan(
         *(_genes_line(name, space.genes) for name, space in shown.items()),
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
-        + ("" if most is None else f", {n_search * limit * most:,} for {most:,} candidates"),
+        + ("" if most is None else f", {n_search * limit * most:,} for about {most:,} candidates"),
         f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), {built}, "
         f"caches of {batch_size} answers at a time up to "
         f"{_gigabytes(needs.caches)}; {_gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
         f"disk        {_gigabytes(needs.checkpoint)} for the merged model, {_gigabytes(disk)} free",
-        f"time        at most {_clock(per_candidate)} a candidate, if every answer runs to its limit"
-        + ("" if total is None else f"; at most {_clock(total)} for the run"),
+        f"time        about {_clock(per_candidate)} a candidate where every answer runs to its limit"
+        + ("" if total is None else f", and then about {_clock(total)} for the run"),
     ]
     if len(spaces) > len(shown):
         lines.insert(4 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")

@@ -28,9 +28,10 @@ from evo_merge.baselines import single_model
 from evo_merge.choose import Choice, choose, record_choice
 from evo_merge.compose import Parts, compose_parts
 from evo_merge.config import RunSettings
-from evo_merge.errors import Interrupted
+from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.setup import few_threads, new_evaluator
+from evo_merge.licences import StatedLicence
 from evo_merge.mergeability import Mergeability
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
@@ -38,7 +39,7 @@ from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
 from evo_merge.plan import describe_plan, refuse_shortage
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
-from evo_merge.report.model_card import model_card
+from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Recorded, Run
 from evo_merge.stages import Conditions
@@ -141,7 +142,11 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
         stage_results = parts.program.conduct(conditions)
         if parts.settings.selection == "validation":
             _tell(trackers, "scoring the finalists on the validation split")
-        found = record_choice(parts, study, evaluator, stage_results)
+        try:
+            found = record_choice(parts, study, evaluator, stage_results, folder)
+        except ConfigError:  # nothing to choose, and a report shows why
+            write_report(folder, study)
+            raise
         _tell(trackers, "scoring the test split")
         for recipe in _tested(study):
             evaluator.evaluate(recipe, Portion("test"))
@@ -206,7 +211,11 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
     for member in found.front if len(found.front) > 1 else ():
         replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
         if parts.settings.export == "front":
-            write_checkpoint(member.recipe, parts.pool, folder / "front" / str(member.number), allowed_code=parts.allowed_code)
+            exported = folder / "front" / str(member.number)
+            write_checkpoint(member.recipe, parts.pool, exported, allowed_code=parts.allowed_code)
+            name = f"{parts.task.name}, candidate {member.number} of a front"
+            card = recipe_card(member.recipe, name=name, licences=_licences(parts, member.recipe))
+            replace_text(exported / "README.md", card)
     write_archive(folder, study, sorted(study.stages()))
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
@@ -219,12 +228,17 @@ def _write(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path
         summary,
         best,
         name=f"{parts.task.name}, evolved by evo-merge",
-        licences={model.name: model.licences for model in parts.pool.models_in(best)},
+        licences=_licences(parts, best),
         languages=() if parts.task.language is None else (parts.task.language,),
         prompt=parts.task.prompt(parts.task.examples("test")[0]),
     )
     replace_text(model / "README.md", card)
     return [recipe, *reports, *(each for each in (folder / "front", folder / FOLDER) if each.is_dir()), model]
+
+
+def _licences(parts: Parts, recipe: Recipe) -> dict[str, tuple[StatedLicence, ...]]:
+    """What each model in a merge states, by name."""
+    return {model.name: model.licences for model in parts.pool.models_in(recipe)}
 
 
 def _compare_written(parts: Parts, study: Study, best: DataFlowRecipe, model: Path) -> None:

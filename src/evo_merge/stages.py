@@ -86,7 +86,10 @@ class Program(Protocol):
         """Names of the models, sources or stages, whose layers run in one path; empty where there are no paths."""
 
     def most_candidates(self, budget: Budget) -> int | None:
-        """How many candidates there are at most, the last generation whole; ``None`` where nothing counts them."""
+        """About how many candidates a budget lets through, the last generation whole; ``None`` where nothing counts them.
+
+        Repeats are free, so there may be more; where generations grow the last may be larger than is known here.
+        """
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run all searches; everything found is in the study.
@@ -354,7 +357,10 @@ def _best_score(members: Sequence[Candidate], objective: int) -> tuple[float, fl
 
 
 def _most_candidates(budget: Budget, optimizer: Optimizer) -> int | None:
-    size = len(optimizer.ask())  # of an optimizer that goes no further: a plan's
+    # The first generation of an optimizer that goes no further, a plan's; some say that the later ones are others.
+    size = getattr(optimizer, "generation_size", len(optimizer.ask()))
+    if size is None:
+        return budget.evaluations
     counts = [] if budget.evaluations is None else [size * math.ceil(budget.evaluations / size)]
     if budget.generations is not None:
         counts.append(budget.generations * size)

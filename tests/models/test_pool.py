@@ -406,7 +406,11 @@ def test_only_permissive_sources_are_kept_and_the_others_named(
     reasons = {"b": "states cc-by-nc-4.0 (non-commercial)", "c": "states no licence, so that it is unknown"}
     assert pool.left_out == reasons
     said = "; ".join(f"'{name}' {reason}" for name, reason in reasons.items())
-    assert caplog.messages == [f"models.licences=permissive leaves out: {said}"]
+    assert caplog.messages == [f"models.licences=permissive leaves out: {said}; 'a' alone is left"]
+    with pytest.raises(
+        ConfigError, match=r"two models or more, got a \(models.licences=permissive leaves out b, c\); name each"
+    ):
+        pool.for_paths()
     with pytest.raises(ConfigError, match=r"there is no source 'b' \(models.licences=permissive leaves it out\); there are a"):
         Pool(**licensed, licences="permissive", data_flow=["a", "b"]).for_paths()
 

@@ -23,9 +23,11 @@ from evo_merge.report.archive import read_archive as read_results_of_archive
 from evo_merge.report.archive_wording import archive_words
 from evo_merge.report.figures.archive import archive_figure, panels
 from evo_merge.report.results import RunResults, read_results
+from evo_merge.report.summary import summarise
 from evo_merge.report.write import write_report
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Example, Portion
+from evo_merge.trackers.remarks import remarks
 
 Archiving = MapElites | NaturalNiches
 Made = Callable[[str], tuple[Path, Archiving]]
@@ -277,6 +279,21 @@ def test_members_that_were_tested_are_shown_on_the_test_split_too(tmp_path: Path
         assert [row.split for row in together(archive)] == ["search"] * 3 + ["test"] * 3
         rows = archive_words(archive, tmp_path).together
         assert [row.best_means == "–" for row in rows] == [False] * 3 + [True] * 3  # other candidates were not tested
+
+
+def test_the_console_says_how_large_it_is_and_what_it_solves(tmp_path: Path) -> None:
+    with opened(search(tmp_path, natural_niches(), 2)) as study:
+        results = read_results(study)
+        assert results.archive is not None
+        said = remarks(summarise(results))[-1]
+    row = together(results.archive)[-1]
+    n_members, n_niches = len(results.archive.members), len(results.archive.niches)
+    solved, alone = round(row.any_member * row.n), round(row.best_member * row.n)
+    assert solved > alone
+    assert said == (
+        f"The archive, archive/, holds {n_members} models in {n_niches} niches; with each search problem left to the one that "
+        f"is best on it they reach {solved} of {2 * N_EACH} (all objectives), one alone {alone} of {2 * N_EACH}."
+    )
 
 
 # -- the page ------------------------------------------------------------------------------------------------------------------

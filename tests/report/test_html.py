@@ -11,6 +11,7 @@ import pytest
 
 from evo_merge.genome import Gene
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
+from evo_merge.report.figures.genes import genes_figure
 from evo_merge.report.html import render_html
 from evo_merge.report.narrative import what_was_done
 from evo_merge.report.results import read_results
@@ -174,7 +175,7 @@ def test_a_path_is_shown_and_its_words_explained(make_path_run: MakePathRun) -> 
     assert "Stage" not in outline(page).text
     assert "weights are mixed" not in said
     assert "whether a layer is on the path" in said
-    for box in ("unbounded", "0 or 1", "whole, 0 to 8"):
+    for box in ("unbounded", "on or off", "whole, 0 to 8"):
         assert box in outline(page).text
 
 
@@ -239,6 +240,12 @@ def test_of_a_choice_the_most_frequent_value_is_told(make_path_run: MakePathRun)
     }
     assert rows["slot/3"] == ["3", "3"]
     assert rows["slot/1/math_a.1"] == ["0.250", "0.250"]
+    assert rows["slot/2/math_a.2"] == ["on", "on"]
+    figure = genes_figure(replace(results, candidates=candidates), 880.0)
+    assert figure is not None
+    panels = "".join(figure.body).split("<title>")[1:]
+    means = {panel.partition(":")[0]: 'class="axis thick"' in panel for panel in panels}
+    assert [name for name, has_mean in means.items() if not has_mean] == ["slot/3"]  # whose values have no order
     assert "of choices the most frequent" in words(page)
 
 

@@ -24,6 +24,7 @@ from evo_merge.report.figures.hypervolume import hypervolume_figure
 from evo_merge.report.html import FIGURES
 from evo_merge.report.hypervolumes import hypervolumes, reference_point
 from evo_merge.report.model_card import model_card
+from evo_merge.report.narrative import Narrative
 from evo_merge.report.narrative_several import narrate_several
 from evo_merge.report.results import Model, RunResults, read_results
 from evo_merge.report.statistics import holm, paired_test, wilson
@@ -225,9 +226,9 @@ def test_the_reference_point_is_0_for_fractions_and_else_the_worst_value() -> No
 def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     said = page_of(tmp_path / "run", "front")
     assert (
-        "A front of 4 merges. In ja/accuracy and en/accuracy the one at its knee does not clearly differ from the best source "
-        "and the un-optimised merge."
+        "A front of 4 merges. The one at its knee does not clearly differ from the best source in ja/accuracy and en/accuracy. "
     ) in said
+    assert "In ja/accuracy and en/accuracy it does not clearly differ from the best source and the un-optimised merge." in said
     assert "Nowhere below it" not in said
     assert "candidate 3, is the knee, furthest from the line through its ends." in said
     assert "4 candidates are on the Pareto front" in said
@@ -293,7 +294,9 @@ def test_constraints_are_checked_on_both_splits(tmp_path: Path) -> None:
         in said
     )
     assert "5 candidates of 6 missed a constraint." in said
-    assert "none of the candidates that keep to the constraints is better than one of them" in said
+    assert "ring is the whole front: none of the candidates that keep to the constraints is better than it in an" in said
+    assert "All candidates by objective" in said  # a front of one is no chapter
+    assert "The Pareto front" not in said
     assert "misses the constraints by" in said
     assert "candidate, number 5, is in no objective worse than any of all that were tried and keep to the constraints" in said
 
@@ -399,24 +402,26 @@ def test_a_baseline_that_is_better_in_every_objective_is_in_the_headline(tmp_pat
     assert results.best.test is not None
     scores = results.best.test.scores
 
-    def headline(*better: np.ndarray[Any, Any]) -> str:
+    def told(*better: np.ndarray[Any, Any]) -> Narrative:
         beside = [
             Model("baseline", f"{name}, un-tuned", linear((0.1, place)), None, replace(results.best.test, scores=found))
             for place, (name, found) in enumerate(zip(("ties", "task_arithmetic"), better, strict=False))
         ]
         changed = replace(results, models=(*results.models, *beside))
-        return narrate_several(changed, summarise(changed)).verdict
+        return narrate_several(changed, summarise(changed))
 
     all_solved = np.where(np.isnan(scores), np.nan, np.maximum(scores, 1.0))
     one_more = scores.copy()
     one_more[10, 0] = 1.0  # best solves 10 of 20
-    assert headline(one_more, all_solved).endswith(
+    both = told(one_more, all_solved)
+    assert both.verdict.endswith("Nowhere below it: the un-tuned merge task_arithmetic and the un-tuned merge ties.")
+    assert (
         "Nowhere below it on the test split: the un-tuned merge task_arithmetic (above it in every objective, clearly in "
         "ja/accuracy and en/accuracy) and the un-tuned merge ties (above it in ja/accuracy, which chance alone could explain)."
-    )
-    assert "is worse than the best un-tuned merge by another method" in headline(all_solved)
+    ) in both.result
+    assert "is worse than the best un-tuned merge by another method" in told(all_solved).result
     one_more[N_PART, 1] = 0.0  # and one fewer in the other objective
-    assert "Nowhere below it" not in headline(one_more)
+    assert "Nowhere below it" not in told(one_more).verdict + told(one_more).result
 
 
 def test_of_three_objectives_the_knee_has_the_greatest_sum(tmp_path: Path) -> None:

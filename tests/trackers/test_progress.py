@@ -51,6 +51,21 @@ def test_lines_reach_a_pipe_at_once(story):
     assert "generation 0" in file.seen
 
 
+def test_of_several_objectives_a_line_tells_the_size_of_the_front(story, pipe):
+    first = story.generations[0].candidates[0]
+    made = [
+        replace(first, number=number, evaluation=Evaluation(("ja", "en"), 2, np.tile(scores, (4, 1)), ("x",) * 4))
+        for number, scores in enumerate([(0.25, 0.5), (0.5, 0.25), (0.25, 0.25)])
+    ]
+    progress = Progress(pipe)
+    progress.start(replace(story.start, objectives=("ja", "en")))
+    for candidate in made:
+        progress.candidate(candidate)
+    progress.generation(replace(story.generations[0], candidates=made))
+
+    assert "generation 0: front of 2, best ja 50.0 %, en 50.0 %; ja here 50.0 %" in pipe.file.getvalue()
+
+
 def test_the_best_is_the_best_of_all_generations(story, pipe):
     progress = Progress(pipe)
     story.tell(progress)

@@ -237,8 +237,10 @@ class Pool:
             why = " (models.licences=permissive leaves it out)" if unknown[0] in self.left_out else ""
             raise ConfigError(f"models.data_flow: there is no source '{unknown[0]}'{why}; there are {', '.join(by_name)}")
         if len(set(self._data_flow)) < max(2, len(self._data_flow)):
+            got = ", ".join(self._data_flow) or "none"
+            got += f" (models.licences=permissive leaves out {', '.join(self.left_out)})" if self.left_out else ""
             raise ConfigError(
-                f"merge=dfs runs through the layers of two models or more, got {', '.join(self._data_flow) or 'none'}; "
+                f"merge=dfs runs through the layers of two models or more, got {got}; "
                 "name each once, model A first: 'models.data_flow=[a,b]'"
             )
         pool = copy(self)

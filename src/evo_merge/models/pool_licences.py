@@ -86,7 +86,8 @@ def permissive_only(
     if not kept:
         raise ConfigError(f"models.licences=permissive leaves no source: {each}; name others, or models.licences=null")
     if left_out:
-        log.warning("models.licences=permissive leaves out: %s", each)
+        alone = f"; '{kept[0].name}' alone is left" if len(kept) == 1 else ""
+        log.warning("models.licences=permissive leaves out: %s%s", each, alone)
     return kept, left_out
 
 

@@ -60,6 +60,7 @@ class CMAES:
             seed=seed,
             population_size=size,
         )
+        self.generation_size = size  # of all but the start-up trial
         self._search = Gaussian(box, library)
         self._startup = box.uniform(np.random.default_rng(seed), 1) if startup_trial else None
 

@@ -12,7 +12,7 @@ from evo_merge.errors import ConfigError, EvoMergeError
 from evo_merge.report.comparison.compare import compare
 from evo_merge.report.comparison.run import ComparedRun, read_compared, run_folders
 from evo_merge.report.comparison.values import FairComparison
-from evo_merge.report.comparison.wording import comparison_format, reference_sentence, verdict
+from evo_merge.report.comparison.wording import comparison_format, console_lines, reference_sentence
 from evo_merge.report.comparison.write import write_comparison
 from evo_merge.report.wording import duration
 from evo_merge.report.write import write_report
@@ -72,9 +72,10 @@ def _report(arguments: Sequence[str]) -> None:
         for path in write_comparison(comparison, out):
             print(path)
         print()
-        print(" ".join(filter(None, (verdict(comparison), reference_sentence(comparison)))))
+        print(" ".join(filter(None, (*console_lines(comparison), reference_sentence(comparison)))))
         print()
-        print(_table([_COLUMNS, *_rows(comparison)]))
+        columns = [c.replace("test score", "test hypervolume") if comparison.above is not None else c for c in _COLUMNS]
+        print(_table([columns, *_rows(comparison)]))
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:

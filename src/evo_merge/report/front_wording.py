@@ -39,9 +39,9 @@ class FrontWords:
 
     Attributes:
         explanation: How to read the figure.
-        rows: Members, the best in the first objective first.
+        rows: Members, the best in the first objective first; none of a front of one.
         n_left_out: Members that the table has no room for.
-        command: Builds a member; empty where no recipe was written yet.
+        command: Builds another member; empty where no recipe of one was written yet.
         hypervolume: How to read the figure of the hypervolume.
     """
 
@@ -62,17 +62,17 @@ def front_words(results: RunResults, run_folder: Path) -> FrontWords | None:
         models[results.best_number] = results.best
     ordered = sorted(members, key=lambda c: (tuple(-value for value in c.fitness), c.number))
     rows = []
-    for member in ordered[:_MOST_MEMBERS]:
+    for member in ordered[:_MOST_MEMBERS] if len(members) > 1 else ():  # the only one is in all other tables
         told = tuple(_scores(results, member.fitness, models.get(member.number)))
-        file = f"front/{member.number}.yaml" if len(members) > 1 else "recipe.yaml"
-        rows.append(MemberRow(member.number, member.number == results.best_number, told, file if results.best else ""))
-    other = next((row for row in rows if not row.is_chosen), rows[0])
+        file = f"front/{member.number}.yaml" if results.best is not None else ""
+        rows.append(MemberRow(member.number, member.number == results.best_number, told, file))
+    other = next((row for row in rows if not row.is_chosen and row.file), None)
     folder = shlex.quote(str(run_folder))
-    command = f"python -m evo_merge.build recipe={folder}/{other.file} out=merged" if results.best is not None else ""
+    command = "" if other is None else f"python -m evo_merge.build recipe={folder}/{other.file} out=merged"
     return FrontWords(
         explanation=_explanation(results),
         rows=tuple(rows),
-        n_left_out=len(members) - len(rows),
+        n_left_out=max(0, len(members) - _MOST_MEMBERS),
         command=command,
         hypervolume="" if results.hypervolumes is None else _hypervolume(results, results.hypervolumes),
     )
@@ -100,11 +100,15 @@ def _explanation(results: RunResults) -> str:
     knee = knee if len(results.front) > 2 and not results.none_keeps else ""
     members = "The large dots" if results.has_batches or results.selection == "validation" else "Those on the line"
     kept = " that keep to the constraints" if results.constraints else ""
-    are = f"the front: none of the candidates{kept} is better than one of them in an objective without being worse in another"
+    is_alone = len(results.front) == 1
+    them = "it" if is_alone else "one of them"
+    are = f"are the front: none of the candidates{kept} is better than {them} in an objective without being worse in another"
     if results.none_keeps:
-        are = "those that miss the constraints by least; none keeps to them, so there is no front yet"
+        are = "are those that miss the constraints by least; none keeps to them, so there is no front yet"
+    elif is_alone:
+        members, are = "The one in the ring", are.replace("are the front", "is the whole front", 1)
     said = (
-        f"Each dot is one candidate merge and its search scores; better is further up and further right. {members} are "
+        f"Each dot is one candidate merge and its search scores; better is further up and further right. {members} "
         f"{are}. The ring is the {chosen} one{knee}. Rest the pointer on a point to see its recipe and scores; "
         "dots at the very edge lie further out."
     )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evo_merge.genome import Gene
-from evo_merge.report.figures.genes import MOST_ROWS, box_text, shown_genes
+from evo_merge.report.figures.genes import MOST_ROWS, box_text, shown_genes, value_text
 from evo_merge.report.results import RunResults
+from evo_merge.report.wording import NBSP
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def gene_rows(results: RunResults) -> list[GeneRow]:
         GeneRow(
             name=results.genes[i].name,
             box=box_text(results.genes[i]),
-            start=f"{results.genes[i].start:.3g}",
+            start=value_text(results.genes[i], results.genes[i].start, f"{results.genes[i].start:.3g}"),
             last=_typical(results.genes[i], [float(genome[i]) for genome in final]),
             chosen="" if chosen is None else _typical(results.genes[i], [float(chosen.genome[i])]),
         )
@@ -37,7 +38,13 @@ def gene_rows(results: RunResults) -> list[GeneRow]:
 
 
 def _typical(gene: Gene, values: Sequence[float]) -> str:
-    """The mean; of a choice, whose values have no order, the most frequent, and of equally frequent ones the least."""
+    """The mean; of a choice, whose values have no order, the most frequent, and of equally frequent ones the least.
+
+    Of a switch it is how often it is on.
+    """
     if gene.kind == "choice":
         return f"{min(values, key=lambda value: (-values.count(value), value)):g}"
-    return f"{sum(values) / len(values):.3f}"
+    mean = sum(values) / len(values)
+    if gene.kind == "binary" and 0 < mean < 1:
+        return f"on in {100 * mean:.0f}{NBSP}%"
+    return value_text(gene, mean, f"{mean:.3f}")

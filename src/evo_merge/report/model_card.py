@@ -36,27 +36,54 @@ def model_card(
         prompt: What the task asks with, for one problem: a merge answers well only to what it was chosen by.
         languages: ISO 639 codes of the task's language, where it has one.
     """
-    licence = combine(licences)
+    told = [_introduction(summary, recipe), "## Results", *results_told(summary)]
+    metadata = _metadata(recipe, name, combine(licences)) | _measured(summary)
+    if languages:
+        metadata["language"] = list(languages)
+    return _card(metadata, recipe, name, licences, told, limits_told(summary), _asking(prompt))
+
+
+def recipe_card(recipe: Recipe, *, name: str, licences: Mapping[str, Sequence[StatedLicence]]) -> str:
+    """The text of the card of a checkpoint that was built from its recipe alone: what it is, with no claim about its worth.
+
+    Args:
+        recipe: Of the checkpoint.
+        name: What the model is called.
+        licences: What each model whose weights are in the merge states, by name.
+    """
+    limits = (
+        "Built from its recipe alone: nothing was measured here. It carries the limits and biases of its sources, and nothing "
+        "was done to align or to filter it."
+    )
+    return _card(_metadata(recipe, name, combine(licences)), recipe, name, licences, [_what_it_is(recipe)], limits)
+
+
+def _card(
+    metadata: Mapping[str, Any],
+    recipe: Recipe,
+    name: str,
+    licences: Mapping[str, Sequence[StatedLicence]],
+    told: Sequence[str],
+    limits: str,
+    asking: str = "",
+) -> str:
     body = "\n\n".join(
         [
             f"# {name}",
-            _introduction(summary, recipe),
-            "## Results",
-            *results_told(summary),
+            *told,
             "## Use",
             "An ordinary `transformers` checkpoint; no code beside the library is needed.",
-            _fenced(_LOADING + _asking(prompt), "python"),
+            _fenced(_LOADING + asking, "python"),
             "## Recipe",
             "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
             _fenced(to_yaml(recipe), "yaml"),
             "## Limits",
-            limits_told(summary),
+            limits,
             "## Licence",
-            _licence(licences, licence),
+            _licence(licences, combine(licences)),
         ]
     )
-    data = _metadata(summary, recipe, name, licence, languages)
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+    return str(ModelCard(f"---\n{ModelCardData(**metadata).to_yaml()}\n---\n\n{body}\n"))
 
 
 def _asking(prompt: Prompt | None) -> str:
@@ -92,9 +119,7 @@ model = AutoModelForCausalLM.from_pretrained(path)
 """
 
 
-def _metadata(
-    summary: Mapping[str, Any], recipe: Recipe, name: str, licence: ResultLicence, languages: Sequence[str]
-) -> ModelCardData:
+def _metadata(recipe: Recipe, name: str, licence: ResultLicence) -> dict[str, Any]:
     bases = hub_ids(recipe)
     fields: dict[str, Any] = {
         "model_name": name,
@@ -105,23 +130,27 @@ def _metadata(
     }
     if licence.license_name is not None:
         fields["license_name"] = licence.license_name
-    if languages:
-        fields["language"] = list(languages)
     if bases:
         fields |= {"base_model": bases, "base_model_relation": "merge"}
-    if "best" in summary.get("test", {}):
-        fields["eval_results"] = [
-            EvalResult(
-                task_type="text-generation",
-                dataset_type=summary["task"],
-                dataset_name=summary["task"],
-                dataset_split="test",
-                metric_type=objective,
-                metric_value=round(tested(summary, objective)["best"]["score"], 4),
-            )
-            for objective in summary["objectives"]
-        ]
-    return ModelCardData(**fields)
+    return fields
+
+
+def _measured(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The test scores as metadata; nothing where there are none."""
+    if "best" not in summary.get("test", {}):
+        return {}
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=summary["task"],
+            dataset_name=summary["task"],
+            dataset_split="test",
+            metric_type=objective,
+            metric_value=round(tested(summary, objective)["best"]["score"], 4),
+        )
+        for objective in summary["objectives"]
+    ]
+    return {"eval_results": results}
 
 
 def _roots(reference: ModelReference) -> Iterator[ModelReference]:
@@ -142,14 +171,16 @@ def _is_hub_id(model: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII)) and not Path(model).exists()
 
 
-def _introduction(summary: Mapping[str, Any], recipe: Recipe) -> str:
+def _what_it_is(recipe: Recipe) -> str:
     if isinstance(recipe, DataFlowRecipe):
-        what, found = _path_introduction(recipe), "the path was"
-    else:
-        what = f"A merge of {_mixed(recipe)}. Its weights were not trained."
-        found = "the numbers of the merge were"
+        return _path_introduction(recipe)
+    return f"A merge of {_mixed(recipe)}. Its weights were not trained."
+
+
+def _introduction(summary: Mapping[str, Any], recipe: Recipe) -> str:
+    found = "The path was" if isinstance(recipe, DataFlowRecipe) else "The numbers of the merge were"
     return (
-        f"{what}\n\n{found[0].upper()}{found[1:]} found by evo-merge with `{summary['optimizer']}`, "
+        f"{_what_it_is(recipe)}\n\n{found} found by evo-merge with `{summary['optimizer']}`, "
         f"{summary['evaluations']} candidates in {duration(summary['seconds'])}, scored on the search problems of "
         f"`{summary['task']}`."
     )

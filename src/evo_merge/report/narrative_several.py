@@ -35,7 +35,7 @@ def narrate_several(results: RunResults, summary: Mapping[str, Any]) -> Narrativ
     if not results.is_tested:
         said.append(_so_far(results))
         return Narrative("No final result yet.", " ".join(said), unfinished(results), points)
-    said.append(_found(results))
+    said += [_found(results), *_against(results, summary)]
     if results.n_choices > 1:
         said.append(
             f"The run was resumed and chose {results.n_choices} different merges, each scored on the test split, which is "
@@ -102,29 +102,48 @@ def _so_far(results: RunResults) -> str:
 
 
 def _verdict(results: RunResults, summary: Mapping[str, Any]) -> str:
-    """How the chosen merge stands to the best of each kind, objective by objective, and who is nowhere below it."""
+    """How the chosen merge stands to the best source, objective by objective, and who is nowhere below it."""
     told: dict[str, list[str]] = {}  # objectives by what is to be said of them
+    for view in views(results):
+        part = tested(summary, view.objective)
+        for clause in verdicts(rivals(view, part)[:1], part["paired"]):
+            told.setdefault(clause, []).append(view.objective)
+    if not told:
+        return "There is nothing to compare the evolved merge with."
+    n = len(results.front)
+    lead = f"A front of {n} merges. " if results.has_front and n > 1 else ""
+    who = _called(results)
+    said = listing([f"{clause} in {listing(names)}" for clause, names in told.items()])
+    better = [name for name, _ in _dominating(results, summary)]
+    return f"{lead}{who[0].upper()}{who[1:]} {said}.{f' Nowhere below it: {listing(better)}.' if better else ''}"
+
+
+def _called(results: RunResults) -> str:
+    """What a sentence calls the chosen merge."""
+    n = len(results.front) if results.has_front else 1
+    return "the evolved merge" if n < 2 else "the one at its knee" if n > 2 else "the one that gives up the less"
+
+
+def _against(results: RunResults, summary: Mapping[str, Any]) -> list[str]:
+    """How the chosen merge stands to the best of each kind, and how clearly others are above it."""
+    told: dict[str, list[str]] = {}
     for view in views(results):
         part = tested(summary, view.objective)
         if clauses := listing(verdicts(rivals(view, part), part["paired"])):
             told.setdefault(clauses, []).append(view.objective)
-    if not told:
-        return "There is nothing to compare the evolved merge with."
-    n = len(results.front)
-    has_several = results.has_front and n > 1
-    lead = f"A front of {n} merges. " if has_several else ""
-    who = "the evolved merge" if not has_several else "the one at its knee" if n > 2 else "the one that gives up the less"
-    first, *others = (f"n {listing(names)} {{}} {clauses}" for clauses, names in told.items())
-    said = "; ".join([f"I{first.format(who)}", *(f"i{other.format('it')}" for other in others)])
-    better = _dominating(results, summary)
-    return f"{lead}{said}.{f' Nowhere below it on the test split: {listing(better)}.' if better else ''}"
+    said = [f"In {listing(names)} it {clauses}" for clauses, names in told.items()]
+    better = [f"{name} ({above})" for name, above in _dominating(results, summary)]
+    return [f"{sentence}." for sentence in said + ([f"Nowhere below it on the test split: {listing(better)}"] * bool(better))]
 
 
-def _dominating(results: RunResults, summary: Mapping[str, Any]) -> list[str]:
-    """Models beside the search, nowhere below the chosen one on the test split and somewhere above, clear ones first."""
+def _dominating(results: RunResults, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Models beside the search, nowhere below the chosen one on the test split and somewhere above, clear ones first.
+
+    Each with where it is above, and whether clearly.
+    """
     paired = {name: tested(summary, name)["paired"] for name in results.objectives}
-    clear_ones: list[str] = []
-    others: list[str] = []
+    clear_ones: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
     for model in results.models:
         pairs = {name: found[model.name] for name, found in paired.items() if model.name in found}
         above = [name for name, pair in pairs.items() if pair["difference"] < 0]
@@ -134,7 +153,8 @@ def _dominating(results: RunResults, summary: Mapping[str, Any]) -> list[str]:
         clear = [name for name in above if pairs[name]["p_holm"] < SIGNIFICANT]
         where = "every objective" if len(above) == len(pairs) else listing(above)
         surely = f"clearly in {listing(clear)}" if clear else "which chance alone could explain"
-        (clear_ones if clear else others).append(f"{_CALLED[model.role]} {short_name(model)} (above it in {where}, {surely})")
+        named = f"{_CALLED[model.role]} {short_name(model)}"
+        (clear_ones if clear else others).append((named, f"above it in {where}, {surely}"))
     return [*clear_ones, *others]
 
 

@@ -17,6 +17,7 @@ from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
 from evo_merge.report.archive import Archive, read_archive
 from evo_merge.report.constraints import Constraint, nearest_finalist, read_constraints
 from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
+from evo_merge.report.optimizer_name import optimizer_name
 from evo_merge.report.searched import SearchedCandidate, knee_of, leaders, read_candidates
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example
@@ -219,7 +220,7 @@ def read_results(study: Study) -> RunResults:
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
-        optimizer=study.get("optimizer") or "an unnamed optimizer",
+        optimizer=optimizer_name(study),
         seed=None if seed is None else int(seed),
         selection=selection,
         objectives=objectives,

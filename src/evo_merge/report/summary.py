@@ -1,12 +1,14 @@
 """The numbers of a run, as ``summary.json`` keeps them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evo_merge.recipe import to_record
+from evo_merge.report.archive import together
 from evo_merge.report.constraints import to_record as constraints_to_record
 from evo_merge.report.results import Model, RunResults, mean_score, scores, search_score
 from evo_merge.report.searched import SearchedCandidate
@@ -26,6 +28,7 @@ def summarise(results: RunResults) -> dict[str, Any]:
     Of several objectives these are about the first. ``test.objectives`` has the same of each by its name, and the other members
     of the front; ``p_holm`` is then corrected for the comparisons of all objectives. ``search.best`` is the first number that
     the optimizer was told, of which ``fitness`` has the names; ``search.front`` has the members of the Pareto front.
+    ``search.archive`` has the size of an archive and what its members reach together.
     """
     summary: dict[str, Any] = {
         "task": results.task,
@@ -140,6 +143,12 @@ def _search(results: RunResults) -> dict[str, Any]:
             "reference": list(results.hypervolumes.reference),
             "by_generation": list(results.hypervolumes.by_generation),
             "before": results.hypervolumes.before,
+        }
+    if results.archive is not None:
+        search["archive"] = {
+            "members": len(results.archive.members),
+            "niches": len(results.archive.niches),
+            "together": [asdict(row) for row in together(results.archive)],
         }
     return search
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from evo_merge.pareto import Front
 from evo_merge.trackers.base import Candidate, Generation, SearchStart
+from evo_merge.trackers.remarks import remarks
 from evo_merge.trackers.table import are_fractions, result_table, score_text
 
 PLAIN_WIDTH = 120  # where there is no terminal to ask
@@ -72,7 +73,9 @@ class Progress:
         of = f"{self._start.objectives[0]} " if self._start is not None and len(self._start.objectives) > 1 else ""
         here = f"{of}here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
         stage = f"{generation.candidates[0].stage}, " if generation.candidates[0].stage else ""
-        so_far = f"best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
+        n = len(self._front.members)
+        front = f"front of {n}, " if self._start is not None and len(self._start.objectives) > 1 and n else ""
+        so_far = f"{front}best {self._best_score()}; {here}; {self._counts()}; {self._times()}"
         self._say(f"{stage}generation {generation.number}: {so_far}")
 
     def stage(self, text: str) -> None:
@@ -85,9 +88,11 @@ class Progress:
             self._say(text)
 
     def finish(self, summary: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """The run is complete: the final table, and where the files are."""
+        """The run is complete: the final table, what it does not show by itself, and where the files are."""
         self.close()
         self._console.print(result_table(summary))
+        for remark in remarks(summary):
+            self._console.print(Text(remark), soft_wrap=True)
         for file in files:
             self._console.print(Text(str(_from_here(file))), soft_wrap=True)
         self._flush()

@@ -194,7 +194,7 @@ def test_the_target_is_random_searchs_median_and_the_unreached_count_as_never(tm
     asked = {s.group.optimizer: s for s in compared(*folders, target=0.6).standings}
     assert asked["cmaes"].to_target == (2, math.inf, math.inf)
     assert asked["cmaes"].median_to_target == math.inf
-    assert "not reached" in render_comparison(compared(*folders, target=0.6), tmp_path)
+    assert "too few reached it" in render_comparison(compared(*folders, target=0.6), tmp_path)
 
 
 def test_a_group_that_found_nothing_is_no_target_and_is_named(tmp_path: Path) -> None:

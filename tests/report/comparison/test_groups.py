@@ -6,7 +6,9 @@ import pytest
 
 from evo_merge.errors import ConfigError
 from evo_merge.report.comparison.notes import notes
+from evo_merge.report.results import read_results
 from evo_merge.report.wording import ScoreFormat
+from evo_merge.study import Study, opened
 from swept_runs import compared, write_swept
 
 PERCENT = ScoreFormat(is_fraction=True)
@@ -30,6 +32,18 @@ def test_groups_are_what_differs_but_for_the_seed_and_the_budget(tmp_path: Path)
         "optimizer=cmaes, optimizer.sigma0=0.5": (1,),
         "optimizer=random": (1,),  # it has no sigma0 to differ in
     }
+
+
+def test_an_optimizer_out_of_a_library_is_named(tmp_path: Path) -> None:
+    folders = [
+        write_swept(tmp_path / f"{name}{seed}", "nevergrad", seed, config={"optimizer": {"name": name}})
+        for name in ("NGOpt", "PSO")
+        for seed in (1, 2)
+    ]
+    found = {group.label: group.seeds for group in compared(*folders).groups}
+    assert found == {"optimizer=nevergrad (NGOpt)": (1, 2), "optimizer=nevergrad (PSO)": (1, 2)}
+    with opened(Study.read(folders[0])) as study:
+        assert read_results(study).optimizer == "nevergrad (NGOpt)"
 
 
 def test_keys_of_other_parts_tell_groups_apart_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from evo_merge.report.comparison.figures.curves import curves_figure
 from evo_merge.report.comparison.figures.scores import finals_figure
 from evo_merge.report.comparison.html import render_comparison
 from evo_merge.report.comparison.notes import notes
-from evo_merge.report.comparison.wording import friedman_sentence, verdict
+from evo_merge.report.comparison.wording import console_lines, friedman_sentence, verdict
 from evo_merge.report.wording import ScoreFormat
 from evo_merge.tasks.base import Portion
 from swept_runs import FAILED, compared, write_swept
@@ -105,3 +105,34 @@ def test_generations_with_problems_of_their_own_have_no_curve(tmp_path: Path) ->
     assert comparison.target is None
     assert any("no best so far" in note for note in notes(comparison))
     assert "Best so far" not in render_comparison(comparison, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "seeds", "said"),
+    [
+        (("cmaes", "random"), (1,), ["has the highest mean test score", "There is no rank test: one seed a group"]),
+        (
+            ("cmaes", "random"),
+            (1, 2, 3),
+            [
+                "cmaes is ahead of optimizer=random over 3 seeds, but not by more than chance.",
+                "signed-rank test",
+                "p below 0.25",
+            ],
+        ),
+        (("cmaes", "de", "random"), (1, 2, 3), ["optimizer=cmaes ranks first of 3", "Friedman’s test", "p below 0.25"]),
+    ],
+)
+def test_the_console_says_who_leads_and_by_which_test(
+    tmp_path: Path, names: Sequence[str], seeds: Sequence[int], said: Sequence[str]
+) -> None:
+    folders = [
+        write_swept(tmp_path / f"{name}{seed}", name, seed, test=0.9 - 0.1 * place)
+        for place, name in enumerate(names)
+        for seed in seeds
+    ]
+    lines = console_lines(compared(*folders))
+    assert len(lines) == len(said)
+    for line, part in zip(lines, said, strict=True):
+        assert part in line
+    assert len(seeds) == 1 or "p\N{NO-BREAK SPACE}=" in lines[1]

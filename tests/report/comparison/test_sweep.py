@@ -34,7 +34,10 @@ def test_a_job_that_fails_is_named_and_the_others_are_compared(command: Command,
 
     assert ended.code == 2
     assert [line[:16] for line in ended.err.splitlines()] == ["evo-merge: seed:"] * 2  # one of each failed job
-    assert ended.out.splitlines()[-2:] == ["sweep/comparison.html", "sweep/comparison.csv"]
+    files, said = ended.out.splitlines()[-4:-2], ended.out.splitlines()[-2:]
+    assert files == ["sweep/comparison.html", "sweep/comparison.csv"]
+    assert "mean test score, which no rank test could examine." in said[0]
+    assert said[1].startswith("There is no rank test: one seed a group says nothing about another seed")
     with (tmp_path / "sweep" / "comparison.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["folder"], row["group"], row["evaluations"]) for row in rows] == [

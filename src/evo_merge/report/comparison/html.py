@@ -132,7 +132,9 @@ def _group_row(comparison: FairComparison, standing: Standing, written: ScoreFor
 def _evaluations(standing: Standing) -> str:
     if not standing.to_target:
         return _DASH
-    return f"{standing.median_to_target:g}" if math.isfinite(standing.median_to_target) else "not reached"
+    if math.isfinite(standing.median_to_target):
+        return f"{standing.median_to_target:g}"
+    return "too few reached it" if standing.n_reached else "none reached it"
 
 
 def _contrast_rows(comparison: FairComparison, written: ScoreFormat) -> list[_ContrastRow]:

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.recipe import recipe_hash
+from evo_merge.report.optimizer_name import optimizer_name
 from evo_merge.report.statistics import Interval, interval
 from evo_merge.study import FILE_NAME, Entrant, Study, opened
 
@@ -132,7 +133,7 @@ def read_compared(folder: Path) -> ComparedRun:
             folder=folder,
             task=study.get("task") or "an unnamed task",
             merge=study.get("merge") or "an unnamed merge",
-            optimizer=study.get("optimizer") or "an unnamed optimizer",
+            optimizer=optimizer_name(study),
             seed=None if seed is None else int(seed),
             config=_flat(OmegaConf.to_container(OmegaConf.create(study.get("config") or "{}"))),
             objectives=objectives,

@@ -29,6 +29,7 @@ class WriteComparison(Callback):
         """Compare what is there; what cannot be compared is said in one sentence, as Hydra would only warn of an error."""
         from evo_merge.report.comparison.compare import compare
         from evo_merge.report.comparison.run import read_compared
+        from evo_merge.report.comparison.wording import console_lines
         from evo_merge.report.comparison.write import write_comparison
         from evo_merge.study import FILE_NAME
 
@@ -39,8 +40,11 @@ class WriteComparison(Callback):
             return
         try:
             runs = [read_compared(job) for job in started]
-            for path in write_comparison(compare(runs), folder, failed):
+            comparison = compare(runs)
+            for path in write_comparison(comparison, folder, failed):
                 print(path)
+            for line in console_lines(comparison):
+                print(line)
         except EvoMergeError as error:
             print(f"evo-merge: the runs are not compared: {error}", file=sys.stderr)
         except OSError as error:

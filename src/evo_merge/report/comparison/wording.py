@@ -154,6 +154,15 @@ def reference_sentence(comparison: FairComparison) -> str:
     )
 
 
+def console_lines(comparison: FairComparison) -> list[str]:
+    """Who leads, by which test and with which p, and what so few seeds cannot show: for those who read nothing else."""
+    tested = friedman_sentence(comparison)
+    if len(comparison.groups) == 2 and comparison.contrasts:
+        test = comparison.contrasts[0].test
+        tested = f"Wilcoxon’s signed-rank test on the test scores of {counted(test.n_blocks, 'seed')}: {p_clause(test.p)}."
+    return [line for line in (verdict(comparison), tested, contrast_note(comparison)) if line]
+
+
 def contrast_note(comparison: FairComparison) -> str:
     """What so few seeds can show at best; empty where they are enough."""
     if not comparison.contrasts:

@@ -17,6 +17,7 @@ _MOST_DOTS = 10_000
 def genes_figure(results: RunResults, width: float) -> Figure | None:
     """A panel a gene: its value in every candidate, the mean of each generation, and the chosen candidate's value.
 
+    Choices have no mean, for their values have no order.
     Of more than ``MOST_PANELS`` genes, those are drawn whose chosen value is furthest from where they started.
     """
     if not results.of_stage or not results.genes:
@@ -51,9 +52,9 @@ def capping_rule(results: RunResults, most: int = MOST_PANELS) -> str:
 
 
 def box_text(gene: Gene) -> str:
-    """Where a gene may be: ``0 to 1``, ``0 or 1``, ``unbounded``."""
+    """Where a gene may be: ``0 to 1``, ``on or off``, ``unbounded``."""
     if gene.kind == "binary":
-        return "0 or 1"
+        return "on or off"
     if gene.kind == "choice":
         return f"whole, {gene.low:g} to {gene.high:g}"
     if math.isfinite(gene.low) and math.isfinite(gene.high):
@@ -61,6 +62,11 @@ def box_text(gene: Gene) -> str:
     if math.isfinite(gene.low):
         return f"{gene.low:g} or more"
     return f"{gene.high:g} or less" if math.isfinite(gene.high) else "unbounded"
+
+
+def value_text(gene: Gene, value: float, written: str) -> str:
+    """A value of a gene, as it is written unless it is a switch."""
+    return ("on" if value > 0.5 else "off") if gene.kind == "binary" else written
 
 
 def gene_bounds(results: RunResults, index: int) -> tuple[float, float]:
@@ -100,19 +106,20 @@ def _panel(results: RunResults, index: int, left: float, top: float, width: floa
         for members in by_generation.values()
     ]
     chosen = results.best_candidate
-    ended = "" if chosen is None else _short(float(chosen.genome[index]))
+    ended = "" if chosen is None else _valued(gene, float(chosen.genome[index]))
     is_boxed = math.isfinite(gene.low) and math.isfinite(gene.high)
     drawn = [
         title(_told(gene, ended)),
         # Without a bound on both sides there is no box to draw.
         *([rect(x.start, y.end - 4, x.end - x.start, y.start - y.end + 8, class_="panel")] if is_boxed else []),
         text(x.start, top + 16, shorten(gene.name, width - 36, 11.5), "small strong"),
-        text(x.start - 6, y(high) + 4, _short(high), "small muted", "end"),
-        text(x.start - 6, y(low) + 4, _short(low), "small muted", "end"),
+        text(x.start - 6, y(high) + 4, _valued(gene, high), "small muted", "end"),
+        text(x.start - 6, y(low) + 4, _valued(gene, low), "small muted", "end"),
         line([(x.start, y(gene.start)), (x.end, y(gene.start))], "axis dashed"),
         group([dots([(x(i + 0.5), y(values[i])) for i in range(0, len(values), every)], "dots")], class_="candidate"),
-        line(means if len(means) > 1 else [(x.start, means[0][1]), (x.end, means[0][1])], "axis thick"),
     ]
+    if gene.kind != "choice":  # its values have no order, hence no mean
+        drawn.append(line(means if len(means) > 1 else [(x.start, means[0][1]), (x.end, means[0][1])], "axis thick"))
     if chosen is not None:
         place = next(i for i, c in enumerate(candidates) if c.number == chosen.number)
         at = y(values[place])
@@ -130,7 +137,7 @@ def _panel(results: RunResults, index: int, left: float, top: float, width: floa
 
 
 def _told(gene: Gene, ended: str) -> str:
-    box = f"{box_text(gene)}, started at {gene.start:g}"
+    box = f"{box_text(gene)}, started at {value_text(gene, gene.start, f'{gene.start:g}')}"
     return f"{gene.name}: {box}{f'; chosen {ended}' if ended else ''}"
 
 
@@ -138,8 +145,12 @@ def _description(results: RunResults, shown: list[int]) -> str:
     chosen = results.best_candidate
     if chosen is None:
         return f"Values of {len(shown)} genes in every candidate."
-    values = ", ".join(f"{results.genes[i].name} {_short(float(chosen.genome[i]))}" for i in shown)
+    values = ", ".join(f"{results.genes[i].name} {_valued(results.genes[i], float(chosen.genome[i]))}" for i in shown)
     return f"Values of {len(shown)} genes in every candidate; the chosen candidate has {values}."
+
+
+def _valued(gene: Gene, value: float) -> str:
+    return value_text(gene, value, _short(value))
 
 
 def _short(value: float) -> str:
