@@ -76,6 +76,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = run(folder, "evo_merge.report", "sweep")
     assert ended.returncode == 0, ended.stderr
     assert "sweep/comparison.html" in ended.stdout
+    ended = run(folder, "evo_merge.answers", "sweep/0", "split=search", "who=best,sources,baselines,0,1")
+    assert ended.returncode == 0, ended.stderr
     return folder / "sweep"
 
 
@@ -124,6 +126,17 @@ def test_the_report_is_drawn_and_says_and_asks_nothing(sweep: Path, open_page: A
     assert opened.asked == [(sweep / "0" / "report.html").as_uri()]
     assert len(opened.figures()) >= 4  # scores, search, genes, answers
     assert_drawn(opened, width)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_the_answer_sheet_is_drawn_and_says_and_asks_nothing(sweep: Path, open_page: Any, width: int) -> None:
+    opened = open_page(sweep / "0" / "answers" / "answers.html", width)
+
+    assert opened.said == []
+    assert opened.asked == [(sweep / "0" / "answers" / "answers.html").as_uri()]
+    assert len(opened.figures()) == 1
+    assert_drawn(opened, width)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width  # only tables scroll sideways
 
 
 def test_what_a_page_says_and_asks_for_would_be_seen(tmp_path: Path, open_page: Any) -> None:

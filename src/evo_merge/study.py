@@ -210,6 +210,10 @@ class Study:
         rows = self._db.execute("SELECT id, question, answer FROM examples WHERE split = ? ORDER BY position", (split,))
         return [Example(*row) for row in rows]
 
+    def splits(self) -> list[str]:
+        """Names of the splits whose examples are kept, in the order of the alphabet."""
+        return [split for (split,) in self._db.execute("SELECT DISTINCT split FROM examples ORDER BY split")]
+
     # -- who is scored -----------------------------------------------------------------------------------------------------
 
     def record_entrant(self, entrant: Entrant) -> None:
@@ -227,6 +231,10 @@ class Study:
         """Sources, un-tuned merges and the chosen one, in the order they were recorded."""
         query = "SELECT role, name, yaml FROM entrants JOIN recipes ON recipe = hash ORDER BY position"
         return [Entrant(role, name, from_yaml(text)) for role, name, text in self._db.execute(query)]
+
+    def entrant_hashes(self) -> list[tuple[str, str, str]]:
+        """Role, name and the recipe's hash of each of ``entrants``, without reading a recipe."""
+        return self._db.execute("SELECT role, name, recipe FROM entrants ORDER BY position").fetchall()
 
     def drop_entrant(self, role: str) -> None:
         """Forget the entrants of a role, for example the best, when a resumed run with a larger budget chooses again."""
@@ -256,7 +264,7 @@ class Study:
                     "config or an earlier stage changed: restore it, or start a new run"
                 )
             return [number for number, *_ in known]
-        first = int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
+        first = self.n_candidates
         with self._db:
             for number, (genome, recipe) in enumerate(zip(genomes, recipes, strict=True), start=first):
                 digest = self._keep_recipe(recipe)
@@ -272,6 +280,16 @@ class Study:
         """The one of that number."""
         (found,) = self._candidates("WHERE number = ?", number)
         return found
+
+    @property
+    def n_candidates(self) -> int:
+        """How many were proposed so far; they are numbered from 0."""
+        return int(self._db.execute("SELECT COUNT(*) FROM candidates").fetchone()[0])
+
+    def hash_of(self, number: int) -> str | None:
+        """The hash of a candidate's recipe, without reading it; ``None`` where there is no such candidate."""
+        row = self._db.execute("SELECT recipe FROM candidates WHERE number = ?", (number,)).fetchone()
+        return None if row is None else str(row[0])
 
     def proposals(self) -> list[Proposal]:
         """``candidates``, without reading a genome or a recipe."""
@@ -316,7 +334,22 @@ class Study:
 
     def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
         """What a recipe scored on the portion of that key, or ``None`` where it was not evaluated on it."""
-        found = self._scored(recipe_hash(recipe), portion)
+        return self._evaluation(recipe_hash(recipe), portion)
+
+    def evaluations_of(self, digest: str, split: str) -> list[Evaluation]:
+        """What the recipe of that hash scored on a split and on portions of it, in the order they were made."""
+        query = "SELECT portion FROM evaluations WHERE recipe = ? ORDER BY id"
+        portions = [portion for (portion,) in self._db.execute(query, (digest,))]
+        wanted = [portion for portion in portions if portion.split(":")[0] == split]
+        return [found for portion in wanted if (found := self._evaluation(digest, portion)) is not None]
+
+    def evaluated_splits(self, digest: str) -> list[str]:
+        """Names of the splits of which the recipe of that hash was asked something."""
+        query = "SELECT portion FROM evaluations WHERE recipe = ? ORDER BY id"
+        return list(dict.fromkeys(portion.split(":")[0] for (portion,) in self._db.execute(query, (digest,))))
+
+    def _evaluation(self, digest: str, portion: str) -> Evaluation | None:
+        found = self._scored(digest, portion)
         if found is None:
             return None
         number, evaluation = found

@@ -81,7 +81,7 @@ def test_a_finished_run_is_told_in_full(make_run: MakeRun) -> None:
         "How the search went",
         "How each gene moved and where it ended",
         "The answer sheet",
-        "Sample answers",
+        "What emerged, and what was lost",
         "The recipe",
         "How to read this",
         "Failed candidates",

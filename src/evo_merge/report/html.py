@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from evo_merge.recipe import DataFlowRecipe, to_yaml
+from evo_merge.report.answers.of_run import answer_words
 from evo_merge.report.archive_wording import archive_words
 from evo_merge.report.constraint_wording import constraint_rows
 from evo_merge.report.figures.answer_sheet import answer_sheet, are_right_or_wrong
@@ -31,7 +32,6 @@ from evo_merge.report.narrative import first_generation, narrate
 from evo_merge.report.narrative_several import narrate_several
 from evo_merge.report.page import both_widths, environment
 from evo_merge.report.results import RunResults, scores
-from evo_merge.report.samples import samples
 from evo_merge.report.summary import tested
 from evo_merge.report.svg import DARK, LIGHT, STYLE, Figure, clean
 from evo_merge.report.views import views
@@ -113,7 +113,7 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         capping_rule=capping_rule(results),
         gene_rows_rule=capping_rule(results, MOST_ROWS),
         search_best=_score_or_dash(summary["search"]["best"], search_format(results)),
-        samples=samples(results),
+        answers=answer_words(results),
         results_are_binary=are_right_or_wrong(results),
         recipe=None if results.recipe is None else to_yaml(results.recipe),
         roles={model.role for model in results.models},
