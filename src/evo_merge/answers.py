@@ -15,6 +15,7 @@ from evo_merge.report.answers.read import Answers, read_answers
 from evo_merge.report.answers.who import DEFAULT, words
 from evo_merge.report.answers.wording import verdict
 from evo_merge.report.answers.write import write_answers
+from evo_merge.report.optimizer_name import optimizer_name
 from evo_merge.study import Study, opened
 
 _USAGE = "python -m evo_merge.answers <run folder> [split=test] [who=best,sources,baselines] [metric=NAME] [out=FOLDER]"
@@ -47,7 +48,8 @@ def _answers(arguments: Sequence[str]) -> None:
     metrics = [name for name in options.get("metric", "").split(",") if name]
     with opened(Study.read(folder)) as study:
         answers = read_answers(study, options.get("split", "test"), who, metrics)
-        merge, optimizer, task = [study.get(key) or f"an unnamed {key}" for key in ("merge", "optimizer", "task")]
+        merge, task = [study.get(key) or f"an unnamed {key}" for key in ("merge", "task")]
+        optimizer = optimizer_name(study)
     out = Path(options["out"]).expanduser() if "out" in options else folder / "answers"
     try:
         written = write_answers(answers, RunName(merge, optimizer, task, shlex.quote(str(folder))), out)
