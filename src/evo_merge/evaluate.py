@@ -155,7 +155,7 @@ def _print_scores(rows: list[dict[str, Any]], what: str) -> None:
 def _print_score(rows: list[dict[str, Any]], measured: tuple[str, ...], what: str) -> None:
     import numpy as np
 
-    from evo_merge.report.statistics import interval
+    from evo_merge.statistics.intervals import interval
 
     first = "score" if "score" in measured else measured[0]
     what = what if first == "score" else f"{what}, {first}"

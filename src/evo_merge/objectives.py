@@ -29,7 +29,13 @@ from evo_merge.scalarize import Scalarization
 # What a source scored by the task alone on what the candidate was asked, by its name.
 References = Callable[[str], Evaluation]
 Column = Callable[[Recipe, Evaluation, References], NDArray[np.float64]]  # (n_examples,)
+_OF_RECIPES = ("sparsity", "few_sources")  # numbers of the recipe: no other problems would change them
 _PROBABLE_ENOUGH = 0.5  # of a language, as for the published tasks
+
+
+def has_chance(name: str) -> bool:
+    """Whether a metric depends on which problems are asked, so that there are intervals and tests of it."""
+    return name not in _OF_RECIPES
 
 
 @dataclass(frozen=True)

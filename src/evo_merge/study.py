@@ -369,6 +369,23 @@ class Study:
         row = self._db.execute(query, (proposal.recipe, proposal.portion)).fetchone()
         return None if row is None else (_array(json.loads(row[0])), float(row[1]))
 
+    def columns(self, portion: str, metric: str) -> dict[str, NDArray[np.float64]]:
+        """A metric of everyone that was scored on the portion of that key, without reading a completion.
+
+        Returns:
+            ``(n_examples,)`` by hash of the recipe, over the metric's own examples; without recipes that failed.
+        """
+        query = "SELECT id, recipe, metrics FROM evaluations WHERE portion = ? AND failure IS NULL ORDER BY id"
+        found = {}
+        for number, digest, metrics in self._db.execute(query, (portion,)).fetchall():
+            names = json.loads(metrics)
+            if metric in names:
+                rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,))
+                values = _array(json.loads(f"[{','.join(text for (text,) in rows)}]")).reshape(-1, len(names))
+                column = values[:, names.index(metric)]
+                found[digest] = column[~np.isnan(column)]
+        return found
+
     def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
         query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"

@@ -27,10 +27,12 @@ from evo_merge.report.model_card import model_card
 from evo_merge.report.narrative import Narrative
 from evo_merge.report.narrative_several import narrate_several
 from evo_merge.report.results import Model, RunResults, read_results
-from evo_merge.report.statistics import holm, paired_test, wilson
 from evo_merge.report.summary import summarise
 from evo_merge.report.wording import recipe_in_words
 from evo_merge.report.write import write_report
+from evo_merge.statistics.correction import holm
+from evo_merge.statistics.intervals import wilson
+from evo_merge.statistics.paired import paired_test
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.table import result_table

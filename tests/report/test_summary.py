@@ -10,8 +10,10 @@ from rich.console import Console
 
 from evo_merge.recipe import from_record
 from evo_merge.report.results import read_results
-from evo_merge.report.statistics import holm, paired_test, wilson
 from evo_merge.report.summary import summarise
+from evo_merge.statistics.correction import holm
+from evo_merge.statistics.intervals import wilson
+from evo_merge.statistics.paired import paired_test
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.table import result_table

@@ -106,9 +106,9 @@ def story(tmp_path: Path) -> Story:
                 "unoptimised": {"dare_ties": {"score": 0.66, "interval": [0.617, 0.7]}},
                 "best": {"score": 0.875, "interval": [0.843, 0.902], "recipe": "recipe.yaml"},
                 "paired": {
-                    "ja": {"difference": 0.781, "p": 1e-60, "p_holm": 2e-60},
-                    "math_a": {"difference": 0.875, "p": 1e-70, "p_holm": 3e-70},
-                    "dare_ties": {"difference": 0.215, "p": 0.0312, "p_holm": 0.0312},
+                    "ja": {"difference": 0.781, "interval": [0.74, 0.82], "p": 1e-60, "p_adjusted": 2e-60},
+                    "math_a": {"difference": 0.875, "interval": [0.84, 0.9], "p": 1e-70, "p_adjusted": 3e-70},
+                    "dare_ties": {"difference": 0.215, "interval": [0.16, 0.27], "p": 0.0312, "p_adjusted": 0.0312},
                 },
             },
         },

@@ -11,7 +11,7 @@ from evo_merge.archive import read_archive as read_record
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.niches import ScoreBins
 from evo_merge.recipe import recipe_hash
-from evo_merge.report.statistics import is_binary
+from evo_merge.statistics.intervals import is_binary
 from evo_merge.study import Study
 
 ALL = "all objectives"

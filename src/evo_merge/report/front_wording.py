@@ -4,12 +4,13 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from evo_merge.objectives import has_chance
 from evo_merge.report.figures.front import MOST_PAIRS, MOST_TESTED
 from evo_merge.report.hypervolumes import Hypervolumes
 from evo_merge.report.results import Model, RunResults, scores
-from evo_merge.report.statistics import interval
 from evo_merge.report.views import views
 from evo_merge.report.wording import listing, score_format
+from evo_merge.statistics.intervals import interval
 
 _MOST_MEMBERS = 50  # rows of the table; study.sqlite has all
 
@@ -83,7 +84,7 @@ def _scores(results: RunResults, fitness: tuple[float, ...], model: Model | None
     for view, value in zip(views(results), fitness, strict=True):
         written = score_format(view)
         column = None if model is None else scores(model.test, view.objective)
-        bounds = None if column is None else interval(column)
+        bounds = None if column is None or not has_chance(view.objective) else interval(column)
         told.append(
             MemberScore(
                 search=written.score(value),

@@ -32,6 +32,7 @@ from evo_merge.report.narrative import first_generation, narrate
 from evo_merge.report.narrative_several import narrate_several
 from evo_merge.report.page import both_widths, environment
 from evo_merge.report.results import RunResults, scores
+from evo_merge.report.selected_wording import selected_told
 from evo_merge.report.summary import tested
 from evo_merge.report.svg import DARK, LIGHT, STYLE, Figure, clean
 from evo_merge.report.views import views
@@ -72,8 +73,8 @@ class _ScoreRow:
     score: str
     interval: str
     difference: str
+    difference_interval: str
     p: str
-    p_holm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def render_html(results: RunResults, summary: Mapping[str, Any], run_folder: Pat
         model_a=None if results.path is None else results.path.models[0].name,
         inner=_inner(results),
         first_generation=first_generation(results),
+        selected=selected_told(results, search_format(results)),
         own_tasks=listing(list(dict.fromkeys(c.stage for c in results.candidates if c.has_own_task))),
         n_rivals=_n_rivals(results),
         lead=_lead(results),
@@ -180,10 +182,10 @@ def _score_rows(results: RunResults, summary: Mapping[str, Any]) -> list[_ScoreR
                 name=display_name(model),
                 kind=ROLES.get(model.role, model.role),
                 score=written.score(found["score"]),
-                interval=written.interval(*found["interval"]),
+                interval=written.bounds(found["interval"]),
                 difference="" if against is None else written.difference(against["difference"]),
-                p="" if against is None else p_value(against["p"]),
-                p_holm="" if against is None else p_value(against["p_holm"]),
+                difference_interval="" if against is None else written.differences(against["interval"]),
+                p="" if against is None else p_value(against["p_adjusted"]),
             )
         )
     return rows

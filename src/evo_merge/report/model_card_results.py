@@ -51,12 +51,12 @@ def _scores(task: str, objective: str, test: Mapping[str, Any]) -> list[str]:
     for name, entry, kind in entries:
         against = test["paired"].get(name) if kind is not None else None
         difference = "" if against is None else written.difference(against["difference"])
-        p = "" if against is None else p_value(against["p_holm"])
+        p = "" if against is None else p_value(against["p_adjusted"])
         cells = (
             _cell(f"**{name}**" if kind is None else name),
             kind or "",
             written.score(entry["score"]),
-            written.interval(*entry["interval"]),
+            written.bounds(entry["interval"]),
             difference,
             p,
         )
@@ -83,6 +83,13 @@ def limits_told(summary: Mapping[str, Any]) -> str:
         return f"{said} It was chosen among many by its scores on the search problems, which flatter it; test scores do not."
     written = ScoreFormat(0 <= best <= 1)
     asked = "search problems of its generation" if summary["search"].get("batches") else "search problems"
+    selection = summary["search"].get("selection", {"corrected": 1.0, "observed": 0.0})
+    if selection["corrected"] < selection["observed"]:
+        return (
+            f"{said} It was chosen as the best of {selection['n_candidates']} by its score on the {selection['split']} "
+            f"problems ({written.score(selection['observed'])}), which flatters it; corrected for the choice it is "
+            f"{written.score(selection['corrected'])}. The test score needs no correction."
+        )
     return (
         f"{said} Its score on the {asked} ({written.score(best)}) is the best of many and flatters it; the test score does not."
     )

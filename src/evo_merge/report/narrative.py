@@ -8,9 +8,18 @@ from typing import Any
 from evo_merge.recipe import DataFlowRecipe, Recipe, Source
 from evo_merge.report.constraint_wording import constraint_points, nearest_in_words
 from evo_merge.report.results import Model, RunResults, search_score
-from evo_merge.report.wording import NBSP, ScoreFormat, counted, duration, listing, p_clause, score_format, search_format
-
-SIGNIFICANT = 0.05
+from evo_merge.report.selected_wording import selected_told
+from evo_merge.report.wording import (
+    NBSP,
+    ScoreFormat,
+    counted,
+    duration,
+    is_clear,
+    listing,
+    p_clause,
+    score_format,
+    search_format,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +50,20 @@ def narrate(results: RunResults, summary: Mapping[str, Any]) -> Narrative:
     said = [
         what_was_done(results),
         f"On {counted(test['n'], 'test problem')} that the search never saw, the evolved merge scores "
-        f"{written.score(best['score'])} (95 % interval {written.interval(*best['interval'])}).",
+        f"{written.score(best['score'])}{interval_clause(best, written)}.",
     ]
     found = rivals(results, test)
     told = [compared(rival.shown, rival.score, test["paired"][rival.name], written) for rival in found]
     if told:
         said.append(f"That is {'; '.join((*told[:-1], f'and {told[-1]}' if told[1:] else told[0]))}.")
     said += _stages_and_ablation(results, test, written)
+    said += filter(None, [selected_told(results, written)])
     if results.n_choices > 1:
         said.append(
             f"The run was resumed and chose {results.n_choices} different merges, each scored on the test split, which is "
             "therefore no longer untouched."
         )
-    if len(test["paired"]) > 1:
-        said.append(f"(Values of p are corrected for {len(test['paired'])} comparisons.)")
+    said += filter(None, [corrected_for(results, sum(pair["p"] is not None for pair in test["paired"].values()))])
     return Narrative(_verdict(found, test["paired"]), " ".join(said), "", constraint_points(results))
 
 
@@ -105,14 +114,15 @@ def _stages_and_ablation(results: RunResults, test: Mapping[str, Any], written: 
         said.append(f"No later stage found a better one: the evolved merge is that of its own parameter-space stage, {names}.")
     for name, entry in test.get("ablation", {}).items():
         paired = test["paired"][name]
-        difference, p = paired["difference"], paired["p_holm"]
+        difference, p = paired["difference"], paired["p_adjusted"]
         if difference == 0:
             said.append("Setting all its scales to 1 makes no difference to its score.")
             continue
         verb = "costs" if difference > 0 else "gains"
         sentence = f"Setting all its scales to 1 {verb} {written.distance(difference)}"
-        chance = "" if p < SIGNIFICANT else ", which chance alone could explain"
-        said.append(f"{sentence} (it then scores {written.score(entry['score'])}, {p_clause(p)}){chance}.")
+        chance = "" if is_clear(paired) else ", which chance alone could explain"
+        clause = "" if p is None else f", {p_clause(p)}"
+        said.append(f"{sentence} (it then scores {written.score(entry['score'])}{clause}){chance}.")
     return said
 
 
@@ -187,29 +197,45 @@ def _named(recipe: Recipe) -> set[str]:
     return found
 
 
-def compared(name: str, score: float, paired: Mapping[str, float], written: ScoreFormat) -> str:
+def interval_clause(entry: Mapping[str, Any], written: ScoreFormat) -> str:
+    """`` (95 % interval 84.9 to 90.6 %)``; empty where there is none."""
+    bounds = written.bounds(entry["interval"])
+    return f" (95 % interval {bounds})" if bounds else ""
+
+
+def corrected_for(results: RunResults, n_compared: int, of: str = "") -> str:
+    """What values of p are corrected for; empty where that is nothing."""
+    said = []
+    if n_compared > 1:
+        said.append(f"{'the ' if of else ''}{n_compared} comparisons{of}")
+    if n_compared and results.n_choices > 1:
+        said.append(f"{results.n_choices} choices")
+    return f"(Values of p are corrected for {listing(said)}.)" if said else ""
+
+
+def compared(name: str, score: float, paired: Mapping[str, Any], written: ScoreFormat) -> str:
     """By how much the evolved merge is above or below another model, and whether chance alone could explain it."""
-    difference, p = paired["difference"], paired["p_holm"]
+    difference, p = paired["difference"], paired["p_adjusted"]
     shown = f"{name} ({written.score(score)}"
     if difference == 0:
         return f"the same as {shown})"
     side = "above" if difference > 0 else "below"
-    sentence = f"{written.distance(difference)} {side} {shown}, {p_clause(p)})"
-    return sentence if p < SIGNIFICANT else f"{sentence}, which chance alone could explain"
+    sentence = f"{written.distance(difference)} {side} {shown}{'' if p is None else f', {p_clause(p)}'})"
+    return sentence if is_clear(paired) else f"{sentence}, which chance alone could explain"
 
 
-def _verdict(found: list[Rival], paired: Mapping[str, Mapping[str, float]]) -> str:
+def _verdict(found: list[Rival], paired: Mapping[str, Mapping[str, Any]]) -> str:
     said = verdicts(found, paired)
     return f"The evolved merge {'; it '.join(said)}." if said else "There is nothing to compare the evolved merge with."
 
 
-def verdicts(found: list[Rival], paired: Mapping[str, Mapping[str, float]]) -> list[str]:
+def verdicts(found: list[Rival], paired: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Says of every rival whether the evolved merge is above it, below it, or not clearly either: a clause each way."""
     clauses: dict[str, list[str]] = {"beats": [], "does not clearly differ from": [], "is worse than": []}
     for rival in found:
         test = paired[rival.name]
         clear = "beats" if test["difference"] > 0 else "is worse than"
-        clauses[clear if test["p_holm"] < SIGNIFICANT else "does not clearly differ from"].append(rival.what)
+        clauses[clear if is_clear(test) else "does not clearly differ from"].append(rival.what)
     return [f"{verb} {listing(texts)}" for verb, texts in clauses.items() if texts]
 
 
@@ -223,6 +249,7 @@ def _progress(results: RunResults, summary: Mapping[str, Any], written: ScoreFor
             f"The best candidate so far, number {results.best_number}, scores {written.score(best)} on {_asked(results)}; "
             "chosen as the best of many, it will probably score less on problems that it was not chosen by."
         )
+        said += filter(None, [selected_told(results, written)])
     return " ".join(said)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evo_merge.objectives import has_chance
 from evo_merge.report.constraint_wording import constraint_points
 from evo_merge.report.narrative import (
-    SIGNIFICANT,
     Narrative,
     compared,
+    corrected_for,
+    interval_clause,
     rivals,
     short_name,
     unfinished,
@@ -17,7 +19,7 @@ from evo_merge.report.narrative import (
 from evo_merge.report.results import RunResults
 from evo_merge.report.summary import tested
 from evo_merge.report.views import views
-from evo_merge.report.wording import counted, formula, listing, score_format, search_format
+from evo_merge.report.wording import counted, formula, is_clear, listing, score_format, search_format
 
 _CALLED = {
     "source": "the source",
@@ -41,9 +43,9 @@ def narrate_several(results: RunResults, summary: Mapping[str, Any]) -> Narrativ
             f"The run was resumed and chose {results.n_choices} different merges, each scored on the test split, which is "
             "therefore no longer untouched."
         )
-    n_compared = sum(len(tested(summary, name)["paired"]) for name in results.objectives)
-    if n_compared > 1:
-        said.append(f"(Values of p are corrected for the {n_compared} comparisons of all objectives.)")
+    pairs = (pair for name in results.objectives for pair in tested(summary, name)["paired"].values())
+    of = " of all objectives" if all(map(has_chance, results.objectives)) else " of the objectives with chance in them"
+    said += filter(None, [corrected_for(results, sum(pair["p"] is not None for pair in pairs), of)])
     scores = (_scores(view, tested(summary, view.objective)) for view in views(results))
     return Narrative(_verdict(results, summary), " ".join(said), "", (*scores, *points))
 
@@ -150,7 +152,7 @@ def _dominating(results: RunResults, summary: Mapping[str, Any]) -> list[tuple[s
         is_rival = model.role in _CALLED and model.recipe != results.recipe
         if not is_rival or not above or len(pairs) < len(paired) or any(pair["difference"] > 0 for pair in pairs.values()):
             continue
-        clear = [name for name in above if pairs[name]["p_holm"] < SIGNIFICANT]
+        clear = [name for name in above if is_clear(pairs[name])]
         where = "every objective" if len(above) == len(pairs) else listing(above)
         surely = f"clearly in {listing(clear)}" if clear else "which chance alone could explain"
         named = f"{_CALLED[model.role]} {short_name(model)}"
@@ -163,8 +165,8 @@ def _scores(view: RunResults, part: Mapping[str, Any]) -> str:
     written = score_format(view)
     best = part["best"]
     said = (
-        f"{view.objective}, {counted(part['n'], 'test problem')}: {written.score(best['score'])} "
-        f"(95 % interval {written.interval(*best['interval'])})"
+        f"{view.objective}, {counted(part['n'], 'test problem')}: {written.score(best['score'])}"
+        f"{interval_clause(best, written)}"
     )
     hardest = rivals(view, part)
     names = list(part["sources"])

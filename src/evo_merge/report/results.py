@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene
 from evo_merge.mergeability import Mergeability
+from evo_merge.objectives import has_chance
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
 from evo_merge.report.archive import Archive, read_archive
 from evo_merge.report.constraints import Constraint, nearest_finalist, read_constraints
 from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
 from evo_merge.report.optimizer_name import optimizer_name
 from evo_merge.report.searched import SearchedCandidate, knee_of, leaders, read_candidates
+from evo_merge.report.selected import Selected, read_selected
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example
 
@@ -61,6 +63,8 @@ class RunResults:
         archive: What the search of the stage kept beside the chosen candidate, where its optimizer keeps an archive.
         nearest_finalist: Where a validation split chooses and every finalist misses a constraint on it, who misses least.
         mergeability: What was measured of the pool before the search, where weights are mixed.
+        selected: The score that the chosen candidate, or the best one so far, was chosen by, corrected for that; only where
+            there is one objective.
     """
 
     task: str
@@ -87,6 +91,7 @@ class RunResults:
     archive: Archive | None = None
     nearest_finalist: int | None = None
     mergeability: Mergeability | None = None
+    selected: Selected | None = None
 
     @property
     def objective(self) -> str:
@@ -217,6 +222,8 @@ def read_results(study: Study) -> RunResults:
     chooses_later = chosen is None and selection == "validation"
     written = json.loads(study.get("written_compared") or "null")
     measured = study.get("mergeability")
+    lead = next((c for c in candidates if c.number == best_number), None)
+    is_plain = fitness_names == objectives and len(objectives) == 1 and has_chance(objectives[0])
     return RunResults(
         task=study.get("task") or "an unnamed task",
         merge=study.get("merge") or "an unnamed merge",
@@ -242,6 +249,9 @@ def read_results(study: Study) -> RunResults:
         nearest_finalist=nearest_finalist(study, {c.number: c.recipe for c in candidates}) if chooses_later else None,
         archive=read_archive(study, stage, fitness_names),
         mergeability=None if measured is None else Mergeability.from_json(measured),
+        selected=read_selected(study, "search" if chooses_later else selection, objectives[0], candidates, lead)
+        if is_plain
+        else None,
     )
 
 

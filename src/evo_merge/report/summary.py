@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evo_merge.objectives import has_chance
 from evo_merge.recipe import to_record
 from evo_merge.report.archive import together
 from evo_merge.report.constraints import to_record as constraints_to_record
 from evo_merge.report.results import Model, RunResults, mean_score, scores, search_score
 from evo_merge.report.searched import SearchedCandidate
-from evo_merge.report.statistics import Comparison, holm, interval, paired_test
 from evo_merge.report.views import views
+from evo_merge.statistics.correction import holm
+from evo_merge.statistics.intervals import interval
+from evo_merge.statistics.paired import paired_interval, paired_test
 
 _RIVALS = ("source", "unoptimised", "baseline", "stage", "ablation")  # in the order of the paired tests
 
@@ -22,12 +25,18 @@ def summarise(results: RunResults) -> dict[str, Any]:
     """The content of ``summary.json``: plain values that JSON can hold, only what is known so far.
 
     ``test.unoptimised`` holds the un-optimised merge of the method and the un-tuned merges by other methods, by name.
+    ``test.paired`` has of each other model the mean difference, its 95 % ``interval``, ``p`` as it is and ``p_adjusted``, by
+    Holm for all of them and, where a resumed run chose several merges, for their number; ``p_holm`` is its older name.
+    Objectives without chance in them have no interval and no p, and do not count.
+
+    ``search.selection`` has the score that the best was chosen by and the same corrected for the choice.
+
     ``test.stages`` holds the best of each earlier stage of a hybrid, ``test.ablation`` the best without something that was
-    evolved. ``test.paired`` compares the best merge with every other; ``p_holm`` is corrected for all of them.
+    evolved.
 
     Of several objectives these are about the first. ``test.objectives`` has the same of each by its name, and the other members
-    of the front; ``p_holm`` is then corrected for the comparisons of all objectives. ``search.best`` is the first number that
-    the optimizer was told, of which ``fitness`` has the names; ``search.front`` has the members of the Pareto front.
+    of the front; ``p_adjusted`` is then corrected for the comparisons of all objectives. ``search.best`` is the first number
+    that the optimizer was told, of which ``fitness`` has the names; ``search.front`` has the members of the Pareto front.
     ``search.archive`` has the size of an archive and what its members reach together.
     """
     summary: dict[str, Any] = {
@@ -91,29 +100,38 @@ def _of_objective(view: RunResults) -> dict[str, Any]:
     later = {"stages": view.of_role("stage"), "ablation": view.of_role("ablation")}
     found |= {key: _scored(models, view.objective) for key, models in later.items() if models}
     column = None if view.best is None else scores(view.best.test, view.objective)
-    return found if column is None else found | {"best": _score(column)}
+    return found if column is None else found | {"best": _score(column, view.objective)}
 
 
 def _compare(results: RunResults, by_objective: Mapping[str, dict[str, Any]]) -> None:
-    """Add the paired tests of the best with all others, their p corrected for those of all objectives together."""
-    tests = {(view.objective, name): test for view in views(results) for name, test in _paired(view).items()}
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    """Add the comparisons of the best with all others, their p corrected for those of all objectives together."""
+    by_view = {view.objective: _paired(view) for view in views(results)}
+    p_values = {(of, name): pair["p"] for of, pairs in by_view.items() for name, pair in pairs.items() if pair["p"] is not None}
+    looks = max(1, results.n_choices)  # each choice was asked the test split, and the last need not be the first that pleased
+    corrected = dict(zip(p_values, holm(list(p_values.values()), looks), strict=True))
     for objective, found in by_objective.items():
         if "best" in found:
             found["paired"] = {
-                name: {"difference": test.difference, "p": test.p, "p_holm": corrected[of, name]}
-                for (of, name), test in tests.items()
-                if of == objective
+                name: pair | dict.fromkeys(("p_adjusted", "p_holm"), corrected.get((objective, name)))
+                for name, pair in by_view[objective].items()
             }
 
 
-def _paired(view: RunResults) -> dict[str, Comparison]:
+def _paired(view: RunResults) -> dict[str, dict[str, Any]]:
+    """By model the mean difference to the best, its interval, and p; the latter ``None`` where there is no chance in them."""
     best = None if view.best is None else scores(view.best.test, view.objective)
     if best is None:
         return {}
     others = [model for role in _RIVALS for model in view.of_role(role)]
     columns = {model.name: scores(model.test, view.objective) for model in others}
-    return {name: paired_test(best, column) for name, column in columns.items() if column is not None}
+    known = {name: column for name, column in columns.items() if column is not None}
+    if not has_chance(view.objective):
+        return {name: {"difference": float((best - c).mean()), "interval": None, "p": None} for name, c in known.items()}
+    paired = {}
+    for name, column in known.items():
+        test, bounds = paired_test(best, column), paired_interval(best, column)
+        paired[name] = {"difference": test.difference, "interval": [bounds.low, bounds.high], "p": test.p}
+    return paired
 
 
 def _search(results: RunResults) -> dict[str, Any]:
@@ -127,6 +145,8 @@ def _search(results: RunResults) -> dict[str, Any]:
     }
     if results.has_batches:
         search["batches"] = True
+    if results.selected is not None:
+        search["selection"] = {"split": results.selected.split, **asdict(results.selected.score)}
     if results.stages:
         search["stage"] = results.stage
         search["stages"] = {stage: _of_stage(results, stage) for stage in results.stages}
@@ -171,9 +191,9 @@ def _of_stage(results: RunResults, stage: str) -> dict[str, int]:
 
 def _scored(models: Sequence[Model], objective: str) -> dict[str, Any]:
     columns = {model.name: scores(model.test, objective) for model in models}
-    return {name: _score(column) for name, column in columns.items() if column is not None}
+    return {name: _score(column, objective) for name, column in columns.items() if column is not None}
 
 
-def _score(column: NDArray[np.float64]) -> dict[str, Any]:
-    bounds = interval(column)
-    return {"score": float(column.mean()), "interval": [bounds.low, bounds.high]}
+def _score(column: NDArray[np.float64], objective: str) -> dict[str, Any]:
+    bounds = interval(column) if has_chance(objective) else None
+    return {"score": float(column.mean()), "interval": None if bounds is None else [bounds.low, bounds.high]}

@@ -1,12 +1,14 @@
 """How numbers and roles are written for a person."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evo_merge.models.layer_path import runs
 from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
 from evo_merge.report.results import Model, RunResults, scores, search_score
 
+SIGNIFICANT = 0.05
 NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 _MOST_SCALES = 6  # of a stretch of layers that are written out
 
@@ -32,6 +34,10 @@ class ScoreFormat:
         """``88.0 %``."""
         return f"{100 * value:.1f}{NBSP}%" if self.is_fraction else f"{value:.{self.digits}f}"
 
+    def bounds(self, interval: Sequence[float] | None) -> str:
+        """``interval`` of its two ends; empty where there is none."""
+        return "" if interval is None else self.interval(*interval)
+
     def interval(self, low: float, high: float) -> str:
         """``84.9 to 90.6 %``."""
         if self.is_fraction:
@@ -41,6 +47,10 @@ class ScoreFormat:
     def difference(self, value: float) -> str:
         """``+22.0``, in percentage points where scores are in percent."""
         return f"{100 * value:+.1f}" if self.is_fraction else f"{value:+.{self.digits}f}"
+
+    def differences(self, interval: Sequence[float] | None) -> str:
+        """``+18.1 to +26.0``, or empty like ``bounds``."""
+        return "" if interval is None else " to ".join(self.difference(end) for end in interval)
 
     def distance(self, value: float) -> str:
         """``22.0 points``, without a sign."""
@@ -81,8 +91,16 @@ def formula(results: RunResults) -> str:
     return f"{name} of {listing(results.objectives)}"
 
 
-def p_value(p: float) -> str:
-    """``0.012``, or ``< 0.001``."""
+def is_clear(paired: Mapping[str, Any]) -> bool:
+    """Whether a difference in ``summary.json`` is more than chance explains; where there is no chance in it, any is."""
+    p = paired["p_adjusted"]
+    return bool(paired["difference"] != 0 if p is None else p < SIGNIFICANT)
+
+
+def p_value(p: float | None) -> str:
+    """``0.012``, or ``< 0.001``; empty where there is none."""
+    if p is None:
+        return ""
     if p < 0.001:
         return "< 0.001"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

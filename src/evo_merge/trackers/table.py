@@ -30,18 +30,20 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         title=f"{summary['task']}: {summary['objective']} on {test['n']} test examples",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        caption="p is corrected for all comparisons (Holm)" if sum(p["p"] is not None for p in paired.values()) > 1 else None,
+        caption_justify="left",
     )
     table.add_column("model", overflow="fold")
-    for heading in ("score", "95 % interval", "evolved is above by", "p"):
+    for heading in ("score", "95 % interval", "evolved is above by (95 % interval)", "p"):
         table.add_column(heading, justify="right")
     for name, entry in entries:
         pair = paired.get(name, {})
         table.add_row(
             Text(name),
             score_text(entry["score"], is_fraction),
-            " to ".join(score_text(end, is_fraction) for end in entry["interval"]),
-            _difference(pair["difference"], is_fraction) if "difference" in pair else "",
-            _p_value(pair["p"]) if "p" in pair else "",
+            " to ".join(score_text(end, is_fraction) for end in entry["interval"] or ()),
+            _difference_and_interval(pair, is_fraction) if pair else "",
+            p_value(pair["p_adjusted"]) if pair else "",
             style="bold" if entry is test["best"] else None,
         )
     return table
@@ -83,7 +85,8 @@ def _cell_of_several(part: Mapping[str, Any], kinds: Iterable[str], name: str) -
     if pair is None:
         return score
     difference = _difference(pair["difference"], is_fraction).removesuffix(" points")
-    return f"{score} ({difference}, {p_value(pair['p_holm'])})"
+    p = p_value(pair["p_adjusted"])
+    return f"{score} ({difference}, {p})" if p else f"{score} ({difference})"
 
 
 def _is_fraction(part: Mapping[str, Any], kinds: Iterable[str]) -> bool:
@@ -107,5 +110,9 @@ def _difference(difference: float, is_fraction: bool) -> str:  # noqa: FBT001
     return f"{100 * difference:+.1f} points" if is_fraction else f"{difference:+.4g}"
 
 
-def _p_value(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+def _difference_and_interval(pair: Mapping[str, Any], is_fraction: bool) -> str:  # noqa: FBT001
+    said = _difference(pair["difference"], is_fraction)
+    if pair["interval"] is None:
+        return said
+    low, high = (_difference(end, is_fraction).removesuffix(" points") for end in pair["interval"])
+    return f"{said} ({low} to {high})"

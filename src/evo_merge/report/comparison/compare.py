@@ -11,16 +11,11 @@ from numpy.typing import NDArray
 from evo_merge.report.comparison.alike import refuse_unlike
 from evo_merge.report.comparison.grouping import grouped
 from evo_merge.report.comparison.hypervolumes import ReferencePoints, as_hypervolumes, reference_points
-from evo_merge.report.comparison.rank_tests import (
-    FEWEST_BLOCKS,
-    FEWEST_GROUPS,
-    friedman,
-    mean_interval,
-    signed_rank,
-)
 from evo_merge.report.comparison.run import ComparedRun
 from evo_merge.report.comparison.values import Contrast, FairComparison, Group, Standing, are_fractions
-from evo_merge.report.statistics import holm
+from evo_merge.statistics.correction import holm
+from evo_merge.statistics.intervals import mean_interval
+from evo_merge.statistics.ranks import FEWEST_BLOCKS, FEWEST_GROUPS, friedman, signed_rank
 
 _SLACK = 1e-12  # between scores that are the same number
 

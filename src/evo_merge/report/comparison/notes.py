@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from evo_merge.report.comparison.rank_tests import FEWEST_BLOCKS
 from evo_merge.report.comparison.values import FairComparison
 from evo_merge.report.wording import listing
+from evo_merge.statistics.ranks import FEWEST_BLOCKS
 
 
 def notes(comparison: FairComparison, failed_jobs: Sequence[str] = ()) -> list[str]:

@@ -16,7 +16,7 @@ from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.recipe import recipe_hash
 from evo_merge.report.optimizer_name import optimizer_name
-from evo_merge.report.statistics import Interval, interval
+from evo_merge.statistics.intervals import Interval, interval
 from evo_merge.study import FILE_NAME, Entrant, Study, opened
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evo_merge.report.comparison.hypervolumes import ReferencePoints
-from evo_merge.report.comparison.rank_tests import Friedman, SignedRank
 from evo_merge.report.comparison.run import ComparedRun
-from evo_merge.report.statistics import Interval
+from evo_merge.statistics.intervals import Interval
+from evo_merge.statistics.ranks import Friedman, SignedRank
 
 
 @dataclass(frozen=True, slots=True)

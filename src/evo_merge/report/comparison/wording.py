@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from evo_merge.report.comparison.rank_tests import FEWEST_BLOCKS, FEWEST_GROUPS, RESAMPLES
 from evo_merge.report.comparison.values import Contrast, FairComparison, Standing
 from evo_merge.report.wording import ScoreFormat, counted, listing, p_clause
+from evo_merge.statistics.ranks import FEWEST_BLOCKS, FEWEST_GROUPS, RESAMPLES
 
 ALPHA = 0.05
 _SLACK = 1e-12  # between means that are the same number

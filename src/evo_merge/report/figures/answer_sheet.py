@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from evo_merge.report.figures.layout import stacked
 from evo_merge.report.results import Model, RunResults, scores
-from evo_merge.report.statistics import is_binary
 from evo_merge.report.svg import Figure, group, line, rect, shorten, spread, text, text_width, title
 from evo_merge.report.views import views
 from evo_merge.report.wording import ROLES, display_name, score_format
+from evo_merge.statistics.intervals import is_binary
 
 _ROW = 24.0
 _MOST_TOOLTIPS = 1_000

@@ -11,9 +11,9 @@ from evo_merge.niches import ScoreBins
 from evo_merge.report.archive import Archive, Member
 from evo_merge.report.figures.layout import legend
 from evo_merge.report.results import RunResults
-from evo_merge.report.statistics import is_binary
 from evo_merge.report.svg import N_MODEL_COLOURS, Figure, group, line, number, rect, shorten, text, text_width, title
 from evo_merge.report.wording import ScoreFormat
+from evo_merge.statistics.intervals import is_binary
 
 MOST_PANELS = 12
 MOST_ROWS = 40

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evo_merge.report.statistics import Comparison, Interval, bootstrap_mean, holm, interval, paired_test, wilson
+from evo_merge.statistics.correction import holm
+from evo_merge.statistics.intervals import Interval, bootstrap_mean, interval, wilson
+from evo_merge.statistics.paired import Comparison, paired_test
 
 
 @pytest.mark.parametrize(

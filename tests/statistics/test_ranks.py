@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evo_merge.report.comparison.rank_tests import friedman, mean_interval, signed_rank
+from evo_merge.statistics.intervals import mean_interval
+from evo_merge.statistics.ranks import friedman, signed_rank
 
 # Hollander and Wolfe (1973), p. 140: seconds to round first base in three ways, 22 players; the example of R's friedman.test.
 ROUNDING_TIMES = np.array([

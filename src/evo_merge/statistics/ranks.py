@@ -1,22 +1,18 @@
-"""Rank tests between groups of runs with the seeds as blocks, and the interval of a mean over seeds.
+"""Rank tests between groups of runs with the seeds as blocks.
 
 Friedman (1937) over all groups; then Wilcoxon's signed ranks (1945) between two, instead of their mean ranks, which depend on
 the groups beside them (Benavoli, Corani and Mangili 2016, JMLR 17(5)). No score need be normal, and a block that is hard for
 all is hard for all.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from evo_merge.report.statistics import Interval
-
 FEWEST_GROUPS = 3  # for Friedman's test
 FEWEST_BLOCKS = 2  # for any rank test
-FEWEST_VALUES = 3  # for the interval of a mean
 ENOUGH_BLOCKS = 10  # from which on the chi-squared distribution is taken
 RESAMPLES = 9_999
 _SEED = 0
@@ -101,17 +97,6 @@ def signed_rank(a: NDArray[np.float64], b: NDArray[np.float64]) -> SignedRank:
     lead = float(stats.rankdata(abs(kept)) @ np.sign(kept)) if len(kept) else 0.0
     p = float(stats.wilcoxon(differences).pvalue) if len(kept) else 1.0
     return SignedRank(lead, float(np.median(differences)), (float(a.mean()), float(b.mean())), p, len(a))
-
-
-def mean_interval(
-    values: NDArray[np.float64], bounds: tuple[float, float] = (-math.inf, math.inf), confidence: float = 0.95
-) -> Interval | None:
-    """Student's interval of the mean of ``(n,)`` values, cut to what a score can be; ``None`` below three values."""
-    if len(values) < FEWEST_VALUES:
-        return None
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    return Interval(max(bounds[0], mean - reach), min(bounds[1], mean + reach))
 
 
 def _permuted_p(ranks: NDArray[np.float64]) -> float:
