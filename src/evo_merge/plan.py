@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evo_merge.detectable import before_scoring
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.licences import combine, in_words
@@ -134,6 +135,7 @@ def describe_plan(
     folder: Path,
     portion: Portion,
     aim: Aim,
+    n_rivals: int,
 ) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
     n_search = len(portion.positions or task.examples("search"))
@@ -165,6 +167,7 @@ def describe_plan(
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
         f"wanted      {aim.in_words()}",
+        f"evidence    {before_scoring(n_test, n_rivals)}",
         f"models      {', '.join(f'{model.name} ({model.reference})' for model in pool.models)}",
         f"licences    {in_words(stated)}{left_out}",
         f"            the merge: {combined.terms.value}. {combined.sentence}",
@@ -180,7 +183,7 @@ def describe_plan(
         + ("" if total is None else f", and then about {_clock(total)} for the run"),
     ]
     if len(spaces) > len(shown):
-        lines.insert(4 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")
+        lines.insert(6 + len(shown), f"            and so for {len(spaces) - len(shown)} more pairs")
     return "\n".join(lines)
 
 

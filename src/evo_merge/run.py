@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from evo_merge.baselines import single_model
 from evo_merge.choose import Choice, choose, record_choice
 from evo_merge.compose import Parts, compose_parts
 from evo_merge.config import RunSettings
+from evo_merge.detectable import Detectable, after_scoring, before_scoring
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.setup import few_threads, new_evaluator
@@ -37,8 +38,9 @@ from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
+from evo_merge.objectives import has_chance
 from evo_merge.plan import describe_plan, refuse_shortage
-from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Recorded, Run
@@ -59,8 +61,9 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     parts = compose_parts(config, settings)
     spaces, batch_size = parts.program.spaces, parts.generator.batch_size
     most, portion = parts.program.most_candidates(parts.budget), parts.portion(0)
+    beside = len(parts.entrants)
     text = describe_plan(
-        spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion, parts.aim
+        spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion, parts.aim, beside
     )
     print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
@@ -119,11 +122,15 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
         sources = {entrant.name: entrant.recipe for entrant in parts.entrants if entrant.role == "source"}
         evaluator = Recorded(Aimed(scorer, parts.aim, sources, study.evaluation), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
+        detectable = _detectable(parts, study)
+        if detectable.is_great:
+            log.warning("%s; for more, give more test problems (task.limit.test or task.files.test)", detectable.sentence)
         begin = partial(
             SearchStart,
             run_folder=folder,
             config=cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)),
             baselines=baselines,
+            evidence=detectable.sentence,
         )
 
         def evaluator_of(stage: str, task: Task) -> Recorded:
@@ -188,6 +195,22 @@ def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: S
         evaluation = evaluator.evaluate(entrant.recipe, Portion("search"))
         scores[entrant.name] = float(evaluation.fitness[0])
     return scores
+
+
+def _detectable(parts: Parts, study: Study) -> Detectable:
+    """What the test split will be able to show of the first objective that chance has a part in."""
+    n_test, n_rivals = len(parts.task.examples("test")), len(parts.entrants)
+    name = next(filter(has_chance, parts.aim.objectives), None)
+    if name is None:
+        return Detectable("", is_great=False)
+    by_recipe = study.columns("search", name)
+    digests = {entrant.name: recipe_hash(entrant.recipe) for entrant in parts.entrants}
+    columns = {entrant: by_recipe[digest] for entrant, digest in digests.items() if digest in by_recipe}
+    asked = max((len(column) for column in columns.values()), default=0) / max(1, len(parts.task.examples("search")))
+    found = after_scoring(columns, round(n_test * asked), n_rivals)  # an objective may be about some of the problems
+    if found is None:
+        return Detectable(before_scoring(n_test, n_rivals), is_great=False)
+    return found if len(parts.aim.objectives) == 1 else replace(found, sentence=f"{name}: {found.sentence}")
 
 
 def _tested(study: Study) -> Iterator[Recipe]:

@@ -46,6 +46,7 @@ class SearchStart:
         evaluations: Candidates that the budget allows, where it counts them.
         evaluated: Candidates already evaluated, where the run is resumed.
         seconds: Time already spent, where the run is resumed.
+        evidence: What the test split will be able to show, in a sentence; empty where it is about nothing.
         front: The best candidates so far, where the run is resumed: one, or of several objectives those that none dominates.
     """
 
@@ -59,6 +60,7 @@ class SearchStart:
     evaluated: int
     seconds: float
     front: tuple[Candidate, ...] = ()
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

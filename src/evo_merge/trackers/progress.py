@@ -56,6 +56,8 @@ class Progress:
             name = f"search {start.stage}" if start.stage else "search"
             to_beat = f"; {start.objectives[0]} to beat: {self._baselines()}" if is_first else ""
             self._say(f"{name}: {len(start.genes)} genes{budget}{done}{to_beat}")
+            if is_first and start.evidence:
+                self._say(start.evidence)
 
     def candidate(self, candidate: Candidate) -> None:
         """A candidate was evaluated."""
@@ -128,6 +130,8 @@ class Progress:
         of = f" ({self._start.objectives[0]})" if len(self._start.objectives) > 1 else ""
         table.add_row(f"to beat{of}", Text(self._baselines()))
         table.add_row("time", Text(self._times()))
+        if self._start.evidence:
+            table.add_row("test split", Text(self._start.evidence))
         return Group(table, stage) if self._stage else table
 
     def _best_line(self) -> Text:

@@ -6,9 +6,7 @@ from typing import Any
 from evo_merge.report.constraint_wording import constraint_sentence
 from evo_merge.report.constraints import from_record
 from evo_merge.report.summary import tested
-from evo_merge.report.wording import counted, listing, p_clause
-
-_SIGNIFICANT = 0.05
+from evo_merge.report.wording import SIGNIFICANT, counted, listing, p_clause
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
@@ -41,10 +39,12 @@ def _above(summary: Mapping[str, Any]) -> Iterator[str]:
         above = [objective for objective, pair in pairs.items() if pair["difference"] < 0]
         if len(pairs) < len(parts) or not above or any(pair["difference"] > 0 for pair in pairs.values()):
             continue
-        p = min(pairs[objective]["p_holm"] for objective in above)
+        p_values = [p for objective in above if (p := pairs[objective]["p_adjusted"]) is not None]
+        clear = len(p_values) < len(above) or min(p_values) < SIGNIFICANT  # a number of the recipe is surely above
         where = "" if len(parts) == 1 else f" in {listing(above)} and nowhere below it"
-        surely = "" if p < _SIGNIFICANT else ", which chance alone could explain"
-        yield f"'{name}' scores above the evolved merge{where} ({p_clause(p)}, Holm){surely}."
+        surely = "" if clear else ", which chance alone could explain"
+        clause = f" ({p_clause(min(p_values))}, Holm)" if p_values else ""
+        yield f"'{name}' scores above the evolved merge{where}{clause}{surely}."
 
 
 def _archive(summary: Mapping[str, Any]) -> Iterator[str]:
