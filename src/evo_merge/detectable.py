@@ -28,8 +28,8 @@ def before_scoring(n_test: int, n_rivals: int) -> str:
     """What n problems can show at least where answers are right or wrong, when no model has been asked yet."""
     one, several = (detectable_difference(n_test, _UNRELATED, alpha=alpha) for alpha in (ALPHA, ALPHA / max(1, n_rivals)))
     return (
-        f"{_leads(n_test, one, several, n_rivals, is_share=True)}; for right or wrong answers that differ between two models on "
-        "half of the problems; less where they agree more"
+        f"{_leads(n_test, one, several, n_rivals, is_share=True)}; for right or wrong answers that differ between two models "
+        "on half of the problems; less where they agree more"
     )
 
 
