@@ -17,11 +17,14 @@ smallest (Benjamini and Heller 2008, https://doi.org/10.1111/j.1541-0420.2007.00
 of the looks gets an equal share of the risk.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 
+@lru_cache(maxsize=2**16)  # pairs repeat, and scipy takes its time over each
 def p_not_better(wins: int, losses: int, unseen: int) -> float:
     """One-sided p-value of "the rival is right no more often than the candidate, on the whole".
 
