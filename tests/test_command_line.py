@@ -107,6 +107,13 @@ def assert_refused(ended, *parts):
         (["merge=hybrid", "merge.data_flow.optimizer.sigma0=-1"], ["optimizer.sigma0 must be above 0, got -1"]),
         (["evaluation.batch=5"], ["set selection=validation besides"]),
         (["evaluation.batch=many"], ["evaluation.batch", "'many'"]),
+        (["evaluation.racing=true", "optimizer=ga"], ["GeneticAlgorithm holds scores of different generations", "racing=null"]),
+        (["evaluation.racing=true", "optimizer=de"], ["DifferentialEvolution holds scores of different generations"]),
+        (["evaluation.racing=true", "constraints={brevity: -60}"], ["whether they keep to constraints is known only of all"]),
+        (
+            ["evaluation.racing=true", "objectives=[accuracy,brevity]", "scalarize=weighted_sum"],
+            ["evaluation.racing takes one objective, and there are 2 (accuracy, brevity)"],
+        ),
         (["merge=slerp"], ["merge=slerp merges exactly 2 sources, got 3 (ja, math_a, math_b)", "models.use"]),
         (["models.base=/nowhere"], ["there is no model folder '/nowhere'"]),
         (["models=smollm2_ja_math"], ["models.adapters is not set", "models.adapters=DIR"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from evo_merge.__main__ import PARTS
@@ -16,6 +16,7 @@ from evo_merge.compose import compose_parts
 from evo_merge.config import check, run_settings
 from evo_merge.errors import ConfigError
 from evo_merge.evaluate import PARTS as EVALUATE_PARTS
+from evo_merge.racing.rules import Rules
 
 NEEDED = {  # what has no default, because only the user knows it
     "models=custom": ["models.sources=[a]"],
@@ -255,8 +256,15 @@ def test_a_task_without_a_pool_asks_for_one():
         (
             ["evaluation.batch=10"],
             "evaluation.batch asks every generation other problems, so that search scores cannot choose between them; "
-            "set selection=validation besides",
+            "set selection=validation besides, or evaluation.subset=fixed",
         ),
+        (["evaluation.subset=fix"], "evaluation.subset must be one of fresh, fixed, disagreement, got 'fix'"),
+        (["evaluation.subset=fixed"], "evaluation.subset=fixed chooses evaluation.batch problems, and that is null"),
+        (["evaluation.racing=yes please"], "evaluation.racing must be true, null or rules such as"),
+        (["evaluation.racing={keeps: 0.5}"], "evaluation.racing: there is no rule 'keeps'; did you mean 'keep'?"),
+        (["evaluation.racing={keep: half}"], "evaluation.racing.keep must be a number, got 'half'"),
+        (["evaluation.racing={slices: 2.5}"], "evaluation.racing.slices must be a whole number, got 2.5"),
+        (["evaluation.racing={risk: 1}"], "evaluation.racing.risk must lie between 0 and 1, got 1"),
     ],
 )
 def test_the_runs_own_numbers_are_checked(words, message):
@@ -269,6 +277,20 @@ def test_a_batch_needs_a_split_that_chooses():
 
     assert settings.evaluation.batch == 10
     assert run_settings(composed()).evaluation.batch is None
+
+
+def test_a_race_is_switched_on_by_one_word():
+    assert run_settings(composed()).evaluation.race is None
+    assert run_settings(composed("evaluation.racing=true")).evaluation.race == Rules(slices=4, keep=0.5, risk=0.05)
+    assert run_settings(composed("evaluation.racing={keep: 0.25}")).evaluation.race == Rules(keep=0.25)
+
+
+def test_optimizers_that_race_use_nothing_of_a_fitness_but_its_rank_in_its_generation():
+    names = {file.stem for file in (CONF / "optimizer").glob("*.yaml")}
+    classes = {name: get_class(composed(f"optimizer={name}").optimizer._target_) for name in names}
+    racing = {name for name, optimizer in classes.items() if getattr(optimizer, "takes_races", False)}
+
+    assert racing == {name for name in names if "cma" in name} | {"random", "sobol"}
 
 
 def test_a_hybrid_takes_another_method_another_task_and_other_optimizers():

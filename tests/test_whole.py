@@ -322,6 +322,24 @@ def test_a_batch_of_problems_for_each_generation_and_validation_chooses(command,
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["evaluations"] == 12
 
 
+def test_a_raced_search_on_the_problems_of_disagreement(command, tmp_path):
+    words = ["evaluation.batch=6", "evaluation.subset=disagreement", "evaluation.racing={slices: 2, risk: 0.99, keep: 0.25}"]
+    assert command(*FEW, *words, "hydra.run.dir=run").code == 0
+
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    with opened(Study.read(tmp_path / "run")) as study:
+        candidates = study.candidates()
+        full = [study.evaluation(c.recipe, c.portion) for c in candidates if not c.is_stopped]
+        assert {len(e.completions) for e in full} == {6}
+        assert len({c.portion for c in candidates}) == 1
+        asked = sum(len(study.evaluation(c.recipe, c.asked).completions) for c in candidates)
+        assert float(study.get("best_number")) in {c.number for c in candidates if not c.is_stopped}
+    assert summary["search"]["n"] == 6
+    assert summary["search"]["answers"] == asked
+    assert summary["search"].get("stopped", {}).get("answers_spared", 0) == 6 * len(candidates) - asked
+    assert "batches" not in summary["search"]
+
+
 FRAGILE = """
 from dataclasses import dataclass
 from evo_merge.methods.linear import Linear

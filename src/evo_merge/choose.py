@@ -41,7 +41,9 @@ def choose(parts: Parts, study: Study, evaluator: Recorded, stages: Collection[s
     """The best of some stages by what the run chooses by; ``None`` where nothing could be scored."""
     if parts.settings.selection == "validation":
         # Where every generation was asked other problems, only the best of each can be compared at all.
-        asked = leaders(study, stages) if parts.settings.evaluation.batch else _finalists(parts, study, stages)
+        settings = parts.settings.evaluation
+        is_fresh = settings.batch is not None and settings.subset == "fresh"
+        asked = leaders(study, stages) if is_fresh else _finalists(parts, study, stages)
         scored = [(candidate, evaluator.evaluate(candidate.recipe, Portion("validation"))) for candidate in asked]
     else:
         found = front_candidates(study, stages) if parts.aim.n_told > 1 else ranked_candidates(study, 1, stages)
@@ -104,7 +106,7 @@ def _finalists(parts: Parts, study: Study, stages: Collection[str]) -> list[Cand
 def _nearest(parts: Parts, found: Choice, evaluator: Recorded, run_folder: Path) -> str:
     """What is said where nobody keeps to the constraints."""
     is_validated = parts.settings.selection == "validation"
-    portion = Portion("validation") if is_validated else parts.portion(found.best.generation)
+    portion = Portion("validation") if is_validated else Portion("search", found.evaluation.positions)
     sources = {entrant.name: entrant.recipe for entrant in parts.entrants}
     missed = []
     for name, bound in parts.aim.constraints.items():

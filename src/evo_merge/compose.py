@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from hydra.utils import get_class, instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from evo_merge.baselines import entrants
@@ -21,13 +23,15 @@ from evo_merge.models.pool import Pool
 from evo_merge.objectives import Aim, aim_of
 from evo_merge.optimizers.base import Expects, Optimizer
 from evo_merge.plan import Needs, needs_of
+from evo_merge.portions import OfGeneration, disagreement_portion, fixed_portion, search_portion
+from evo_merge.racing.race import Race
 from evo_merge.recipe import ParameterSpaceRecipe, methods_of
 from evo_merge.search import Budget
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
-from evo_merge.stages import Hybrid, Program, SingleSearch, search_portion, starts
+from evo_merge.stages import Hybrid, Program, SingleSearch, starts
 from evo_merge.study import Entrant
-from evo_merge.tasks.base import SPLITS, Portion, Split, Task
+from evo_merge.tasks.base import SPLITS, Split, Task
 from evo_merge.tasks.several import Several
 
 log = logging.getLogger(__name__)
@@ -69,13 +73,35 @@ class Parts:
         device = self.trainer.strategy.root_device
         return needs_of(self.pool, self.program.spaces.values(), self.task, self.generator.batch_size, device)
 
+    def portion(self, scores: Callable[[], NDArray[np.float64]]) -> OfGeneration:
+        """What the candidates of a generation are asked.
+
+        Args:
+            scores: What the models beside the search scored on the search split, ``(n_models, n_examples)``; asked for where
+                that decides.
+        """
+        evaluation, sizes = self.settings.evaluation, _sizes(self.task)
+        seed = child_seed(self.settings.seed, "batches")
+        if evaluation.batch is None or evaluation.subset == "fresh":
+            return search_portion(sizes, evaluation.batch, seed)
+        if evaluation.subset == "fixed":
+            return fixed_portion(sizes, evaluation.batch, seed)
+        return disagreement_portion(sizes, evaluation.batch, seed, scores)
+
     @property
-    def portion(self) -> Callable[[int], Portion]:
-        """What the candidates of a generation are asked."""
-        settings = self.settings
-        task = self.task
-        sizes = task.sizes("search") if isinstance(task, Several) else [len(task.examples("search"))]
-        return search_portion(sizes, settings.evaluation.batch, child_seed(settings.seed, "batches"))
+    def n_asked(self) -> int:
+        """Problems that a candidate is asked."""
+        batch, whole = self.settings.evaluation.batch, sum(_sizes(self.task))
+        return whole if batch is None else min(batch, whole)
+
+    @property
+    def race(self) -> Race | None:
+        """How generations are scored, where not in full."""
+        rules = self.settings.evaluation.race
+        if rules is None:
+            return None
+        sizes = {stage: _sizes(task) for stage, task in self.program.tasks.items()} | {"": _sizes(self.task)}
+        return Race(rules, sizes, child_seed(self.settings.seed, "races"))
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -132,6 +158,11 @@ def _refuse_alone(pool: Pool, program: Program) -> None:
             f"models.licences=permissive leaves '{pool.sources[0].name}' alone (left out: {', '.join(pool.left_out)}), and "
             "without a base there is nothing to merge it with; name more sources, or a method with a base such as merge=ties"
         )
+
+
+def _sizes(task: Task) -> list[int]:
+    """Examples of each part of the search split."""
+    return list(task.sizes("search")) if isinstance(task, Several) else [len(task.examples("search"))]
 
 
 def _ingredients(pool: Pool) -> Ingredients:
@@ -195,7 +226,33 @@ def _aim(
             raise ConfigError(_refusal(program, stage, optimizer, names))
         if isinstance(optimizer, Expects):
             optimizer.expect(len(names), is_batched=settings.evaluation.batch is not None)
+    if settings.evaluation.race is not None:
+        _refuse_racing(program, aim)
     return aim
+
+
+def _refuse_racing(program: Program, aim: Aim) -> None:
+    """Raise ``ConfigError`` where a race would mislead: it holds one objective's right answers against each other."""
+    set_null = "set evaluation.racing=null"
+    if aim.constraints:
+        raise ConfigError(
+            "evaluation.racing stops candidates by one objective, and whether they keep to constraints is known only of all "
+            f"problems; {set_null}, or leave the constraints out"
+        )
+    for stage, optimizer in program.optimizers.items():
+        of = f" of stage '{stage}'" if stage else ""
+        objectives = program.tasks[stage].objectives if stage in program.tasks else aim.objectives
+        if len(objectives) > 1:
+            raise ConfigError(
+                f"evaluation.racing takes one objective, and there are {len(objectives)}{of} ({', '.join(objectives)}); "
+                f"{set_null}, or name one objective"
+            )
+        if not getattr(optimizer, "takes_races", False):
+            raise ConfigError(
+                f"{type(optimizer).__name__}{of} holds scores of different generations against each other, and those of "
+                f"candidates that evaluation.racing stopped are about fewer problems; {set_null}, or choose an optimizer of "
+                "the cmaes family, random or sobol"
+            )
 
 
 def _refusal(program: Program, stage: str, optimizer: Optimizer, names: Sequence[str]) -> str:

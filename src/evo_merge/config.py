@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
+from evo_merge.portions import SUBSETS
+from evo_merge.racing.rules import Rules
 
 SELECTIONS = ("search", "validation")
 EXPORTS = ("best", "front")
@@ -39,6 +41,15 @@ class EvaluationSettings:
     """``evaluation`` in ``conf/config.yaml``."""
 
     batch: int | None = None
+    subset: str = "fresh"
+    racing: Any = None  # true, or a mapping of some of the rules
+
+    @property
+    def race(self) -> Rules | None:
+        """Rules of the race, or ``None`` where all candidates are asked everything."""
+        if self.racing in (None, False):
+            return None
+        return Rules(**({} if self.racing is True else self.racing))
 
 
 @dataclass
@@ -74,15 +85,45 @@ def run_settings(config: DictConfig) -> RunSettings:
         raise ConfigError(f"export must be one of {', '.join(EXPORTS)}, got '{settings.export}'")
     if settings.seed < 0:
         raise ConfigError(f"seed must be 0 or above, got {settings.seed}")
-    if settings.evaluation.batch is not None:
-        if settings.evaluation.batch < 1:
-            raise ConfigError(f"evaluation.batch must be at least 1, got {settings.evaluation.batch}")
-        if settings.selection != "validation":
-            raise ConfigError(
-                "evaluation.batch asks every generation other problems, so that search scores cannot choose between them; "
-                "set selection=validation besides"
-            )
+    _check_evaluation(settings)
     return settings
+
+
+def _check_evaluation(settings: RunSettings) -> None:
+    evaluation = settings.evaluation
+    if evaluation.subset not in SUBSETS:
+        raise ConfigError(f"evaluation.subset must be one of {', '.join(SUBSETS)}, got '{evaluation.subset}'")
+    if evaluation.batch is None:
+        if evaluation.subset != SUBSETS[0]:
+            raise ConfigError(
+                f"evaluation.subset={evaluation.subset} chooses evaluation.batch problems, and that is null; set it, for "
+                "example evaluation.batch=100"
+            )
+    elif evaluation.batch < 1:
+        raise ConfigError(f"evaluation.batch must be at least 1, got {evaluation.batch}")
+    elif evaluation.subset == "fresh" and settings.selection != "validation":
+        raise ConfigError(
+            "evaluation.batch asks every generation other problems, so that search scores cannot choose between them; "
+            "set selection=validation besides, or evaluation.subset=fixed"
+        )
+    _check_racing(evaluation.racing)
+
+
+def _check_racing(racing: Any) -> None:
+    if racing is None or isinstance(racing, bool):
+        return
+    rules = Rules.__dataclass_fields__
+    if not isinstance(racing, dict):
+        raise ConfigError(
+            f"evaluation.racing must be true, null or rules such as 'evaluation.racing={{keep: 0.25}}', got {racing!r}"
+        )
+    for key, value in racing.items():
+        if key not in rules:
+            raise ConfigError(f"evaluation.racing: there is no rule '{key}'; {nearest(str(key), list(rules))}")
+        kind = int if key == "slices" else float
+        if not _fits(value, kind):
+            raise ConfigError(f"evaluation.racing.{key} must be {_described(kind)}, got {value!r}")
+    Rules(**racing)
 
 
 def check(config: DictConfig, parts: Sequence[str]) -> None:

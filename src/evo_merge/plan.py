@@ -28,7 +28,7 @@ from evo_merge.objectives import Aim
 from evo_merge.search import Budget
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
-from evo_merge.tasks.base import Decoding, Example, Portion, Task
+from evo_merge.tasks.base import Decoding, Example, Task
 
 _SHOWN = 12  # genes
 
@@ -133,12 +133,11 @@ def describe_plan(
     batch_size: int,
     needs: Needs,
     folder: Path,
-    portion: Portion,
+    n_search: int,
     aim: Aim,
     n_rivals: int,
 ) -> str:
     """The plan as text. The time is for the case that every answer runs to its limit, on this machine as it is now."""
-    n_search = len(portion.positions or task.examples("search"))
     n_test = len(task.examples("test"))
     ways = [task.answering_of(example) for example in task.examples("search")]
     # Where continuations are compared, all are read at once: about the time of one new token.

@@ -18,7 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import numpy as np
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
@@ -31,6 +33,7 @@ from evo_merge.config import RunSettings
 from evo_merge.detectable import Detectable, after_scoring, before_scoring
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.evaluator import Evaluator
+from evo_merge.evaluation.pieced import Pieced
 from evo_merge.evaluation.setup import few_threads, new_evaluator
 from evo_merge.licences import StatedLicence
 from evo_merge.mergeability import Mergeability
@@ -60,10 +63,10 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     """Print what a run would need; raises ``ConfigError`` where it does not fit this machine."""
     parts = compose_parts(config, settings)
     spaces, batch_size = parts.program.spaces, parts.generator.batch_size
-    most, portion = parts.program.most_candidates(parts.budget), parts.portion(0)
+    most, n_asked = parts.program.most_candidates(parts.budget), parts.n_asked
     beside = len(parts.entrants)
     text = describe_plan(
-        spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, portion, parts.aim, beside
+        spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, n_asked, parts.aim, beside
     )
     print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
@@ -120,7 +123,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
     _describe(study, parts)
     with _stop_on_interrupt(folder) as stop:
         sources = {entrant.name: entrant.recipe for entrant in parts.entrants if entrant.role == "source"}
-        evaluator = Recorded(Aimed(scorer, parts.aim, sources, study.evaluation), study, stop.is_set)
+        evaluator = Recorded(Aimed(Pieced(scorer, study), parts.aim, sources, study.evaluation), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
         detectable = _detectable(parts, study)
         if detectable.is_great:
@@ -137,7 +140,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             study.record_examples(Portion("search", stage=stage).key, task.examples("search"))
             assembler = cast(Assembler, scorer.assembler)  # one for all tasks, so that nothing is resident twice
             inner = new_evaluator(assembler, task, parts.generator, parts.trainer, ["search"], ())
-            return Recorded(inner, study, stop.is_set)
+            return Recorded(Pieced(inner, study), study, stop.is_set)
 
         run = Run(study, trackers, begin)
 
@@ -145,7 +148,17 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             found = choose(parts, study, evaluator, stages)
             return None if found is None else found.best
 
-        conditions = Conditions(run, evaluator, evaluator_of, parts.portion, parts.aim.fitness_names, parts.budget, best_of)
+        def beside() -> NDArray[np.float64]:
+            evaluations = (study.evaluation(entrant.recipe, "search") for entrant in parts.entrants)
+            columns = [
+                e.scores[:, e.metrics.index(parts.aim.objectives[0])] for e in evaluations if e is not None and len(e.scores)
+            ]
+            return np.stack(columns)
+
+        conditions = Conditions(
+            *(run, evaluator, evaluator_of, parts.portion(beside), parts.aim.fitness_names, parts.budget, best_of),
+            race=parts.race,
+        )
         stage_results = parts.program.conduct(conditions)
         if parts.settings.selection == "validation":
             _tell(trackers, "scoring the finalists on the validation split")

@@ -15,6 +15,7 @@ from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.pareto import Front
+from evo_merge.racing.race import Race, in_full, told
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.study import Proposal, Study
@@ -119,6 +120,7 @@ class Stage:
         evaluator: Scores the recipes.
         portion: What the candidates of a generation are asked, by its number.
         objectives: Names of what the optimizer is told.
+        race: Stops the candidates that are out of the best of their generation; ``None`` asks all of them everything.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Stage:
     evaluator: Recorded
     portion: Callable[[int], Portion]
     objectives: tuple[str, ...]
+    race: Race | None = None
 
 
 class Search:
@@ -146,8 +149,7 @@ class Search:
         self._n_idle = 0  # generations in a row without a new recipe
         proposals = run.study.proposals()
         self._recorded = {proposal.generation for proposal in proposals if proposal.stage == stage.name}
-        # Candidates are evaluated in order, so the trackers heard of all before the first that was not.
-        self._n_told = next((proposal.number for proposal in proposals if not proposal.is_evaluated), len(proposals))
+        self._n_told = _n_told(proposals, is_raced=stage.race is not None)
         self._known = {(digest, "search") for digest in _free(run.study)}  # they were asked the whole split
 
     def advance(self, budget: Budget) -> None:
@@ -213,21 +215,32 @@ class Search:
             genomes = stage.optimizer.ask()
             recipes = [stage.space.decode(genome) for genome in genomes]
         numbers = study.record_generation(stage.name, number, portion, list(genomes), recipes)
-        candidates = []
-        for index, genome, recipe in zip(numbers, genomes, recipes, strict=True):
-            evaluation = stage.evaluator.evaluate(recipe, portion)
+        if stage.race is None:
+            outcomes = in_full(stage.evaluator, recipes, portion)
+        else:
+            outcomes = stage.race.outcomes(stage.evaluator, recipes, portion, numbers[0])
+        candidates, heard = [], []
+        for index, genome, recipe, outcome in zip(numbers, genomes, recipes, outcomes, strict=True):
+            heard.append(outcome)
+            if outcome.asked is not None:
+                study.record_stop(index, outcome.asked)
+            is_stopped = outcome.asked is not None and outcome.evaluation.failure is None
             key = (recipe_hash(recipe), portion.key)
-            candidate = Candidate(index, stage.name, number, count, genome, recipe, evaluation, repeated=key in self._known)
+            candidate = Candidate(
+                *(index, stage.name, number, count, genome, recipe, outcome.evaluation),
+                repeated=key in self._known,
+                is_stopped=is_stopped,
+            )
             self._n_evaluated += not candidate.repeated
             self._known.add(key)
             candidates.append(candidate)
             if index >= self._n_told:
                 for tracker in trackers:
                     tracker.candidate(candidate)
-            if self.front.add(candidate, evaluation.fitness, evaluation.violation):
+            if not is_stopped and self.front.add(candidate, outcome.evaluation.fitness, outcome.evaluation.violation):
                 self._best_generation = number
         with _one_thread():
-            stage.optimizer.tell(genomes, [candidate.evaluation for candidate in candidates])
+            stage.optimizer.tell(genomes, told(heard))
         if number >= int(study.get(logged) or 0):
             for tracker in trackers:
                 tracker.generation(Generation(number, count, candidates))
@@ -247,6 +260,19 @@ class Search:
 def _one_thread() -> AbstractContextManager[Any]:
     """Linear algebra on one thread: several add up in another order, and a run would depend on how many there are."""
     return threadpool_limits(limits=1, user_api="blas")  # type: ignore[no-any-return]
+
+
+def _n_told(proposals: Sequence[Proposal], *, is_raced: bool) -> int:
+    """Number of the first candidate that the trackers have not heard of.
+
+    Candidates are told of in order as they end, so that is the first that has not; those of a race end together.
+    """
+    first = next((proposal for proposal in proposals if not proposal.is_evaluated), None)
+    if first is None:
+        return len(proposals)
+    if not is_raced:
+        return first.number
+    return next(p.number for p in proposals if (p.stage, p.generation) == (first.stage, first.generation))
 
 
 def count_evaluated(study: Study, stage: str = "") -> int:

@@ -18,6 +18,7 @@ from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.pareto import knee
+from evo_merge.racing.race import Race
 from evo_merge.recipe import ModelReference, Recipe, Source
 from evo_merge.search import Budget, Recorded, Run, Search, Stage
 from evo_merge.seeds import child_seed
@@ -45,6 +46,7 @@ class Conditions:
         objectives: Names of what the run's optimizers are told.
         budget: The run's.
         choose: The best candidate of some stages that were asked the run's task, by what the run chooses by.
+        race: How generations are scored, where not in full.
     """
 
     run: Run
@@ -54,6 +56,7 @@ class Conditions:
     objectives: tuple[str, ...]
     budget: Budget
     choose: Callable[[Collection[str]], Candidate | None]
+    race: Race | None = None
 
 
 class Program(Protocol):
@@ -133,7 +136,8 @@ class SingleSearch:
 
     def conduct(self, conditions: Conditions) -> list[Entrant]:
         """Run the search."""
-        stage = Stage("", self._space, self._optimizer, conditions.evaluator, conditions.portion, conditions.objectives)
+        parts = (conditions.evaluator, conditions.portion, conditions.objectives, conditions.race)
+        stage = Stage("", self._space, self._optimizer, *parts)
         Search(stage, conditions.run).advance(conditions.budget)
         return []
 
@@ -252,7 +256,8 @@ class Hybrid:
             return conditions.portion(generation) if stage.task is None else Portion("search", stage=name)
 
         own = None if stage.task is None else tuple(f"{name}/{each}" for each in stage.task.objectives)
-        search = Search(Stage(name, space, optimizer, evaluator, portion, own or conditions.objectives), conditions.run)
+        told = own or conditions.objectives
+        search = Search(Stage(name, space, optimizer, evaluator, portion, told, conditions.race), conditions.run)
         if conditions.run.study.stages() - set(self._parameter):
             search.replay()  # paths run through its result, so that it has to stay what it was
         else:
@@ -266,7 +271,8 @@ class Hybrid:
     def _pair_search(self, pair: tuple[str, str], results: Mapping[str, Recipe], conditions: Conditions) -> Search:
         name, space = _pair_name(*pair), self._pair_space(*pair, results)
         optimizer = self._optimizer(name, space)
-        stage = Stage(name, space, optimizer, conditions.evaluator, conditions.portion, conditions.objectives)
+        parts = (conditions.evaluator, conditions.portion, conditions.objectives, conditions.race)
+        stage = Stage(name, space, optimizer, *parts)
         return Search(stage, conditions.run)
 
     def _optimizer(self, name: str, space: MergeSpace) -> Optimizer:
@@ -287,29 +293,6 @@ class Hybrid:
         ingredients = Ingredients(None, (source(a), source(b)), (), self._ingredients.out_dtype, counts)
         space: MergeSpace = self._data_flow["space"](ingredients, child_seed(self._seed, f"merge/{_pair_name(a, b)}"))
         return space
-
-
-def search_portion(sizes: Sequence[int], batch: int | None, seed: int) -> Callable[[int], Portion]:
-    """What the candidates of a generation are asked: the search split, or as many of its examples, drawn anew each time.
-
-    Args:
-        sizes: Examples of each part of the split, one after another: one number, but for a task made of several, of which each
-            gives its share of a batch and at least one.
-        batch: Examples of a generation; ``None`` is all.
-        seed: Decides what is drawn.
-    """
-    if batch is None or batch >= sum(sizes):
-        return lambda generation: Portion("search")
-    shares = [max(1, round(batch * size / sum(sizes))) for size in sizes]
-
-    def portion(generation: int) -> Portion:
-        chance = np.random.default_rng([seed, generation])
-        drawn: list[int] = []
-        for start, size, share in zip(itertools.accumulate(sizes, initial=0), sizes, shares, strict=False):
-            drawn += sorted((start + chance.choice(size, size=share, replace=False)).tolist())
-        return Portion("search", tuple(drawn))
-
-    return portion
 
 
 def starts(program: Program) -> Iterator[Recipe]:

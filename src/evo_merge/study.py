@@ -45,6 +45,8 @@ CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCE
 CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
     scores TEXT NOT NULL, PRIMARY KEY (evaluation, position));
 """
+# Runs from before there were races have no such table, and read as if it were empty.
+_STOPPED = "TABLE IF NOT EXISTS stopped (number INTEGER PRIMARY KEY, portion TEXT NOT NULL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class StoredCandidate:
         generation: Counts the stage's rounds of ask and tell from 0.
         genome: ``(dim,)``.
         recipe: Decoded from it.
-        portion: Key of what it is asked.
+        portion: Key of what it is to be asked.
+        asked: Key of what it was asked: less than that, where a race stopped it.
     """
 
     number: int
@@ -81,6 +84,12 @@ class StoredCandidate:
     genome: Genome
     recipe: Recipe
     portion: str
+    asked: str
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a race stopped it."""
+        return self.asked != self.portion
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ class Proposal:
     Attributes:
         number: Of the candidate, like the stage, generation and portion.
         recipe: Its hash.
-        is_evaluated: Whether the recipe was evaluated on the portion.
+        is_evaluated: Whether the recipe was evaluated on the portion, or as much of it as a race let it be.
     """
 
     number: int
@@ -122,6 +131,7 @@ class Study:
             connection.execute("BEGIN")  # sqlite3 begins none for a CREATE, and executescript would commit each
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            connection.execute(f"CREATE {_STOPPED}")
             connection.execute("INSERT INTO run VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
         return cls(connection, lock)
 
@@ -132,6 +142,7 @@ class Study:
         lock = _locked(folder)
         try:
             connection = _checked(sqlite3.connect(folder / FILE_NAME, timeout=60), folder)
+            connection.execute(f"CREATE {_STOPPED}")
         except StudyError:
             lock.release()
             raise
@@ -144,8 +155,11 @@ class Study:
         # Where a commit was cut off, SQLite has to roll it back before anyone can read, and needs write access for that.
         mode = "rw" if os.access(folder, os.W_OK) else "ro"
         connection = sqlite3.connect(f"{(folder / FILE_NAME).absolute().as_uri()}?mode={mode}", uri=True, timeout=60)
+        _checked(connection, folder)
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stopped'").fetchone():
+            connection.execute(f"CREATE TEMP {_STOPPED}")  # of this connection, not of the file
         connection.execute("PRAGMA query_only = ON")
-        return cls(_checked(connection, folder), None)
+        return cls(connection, None)
 
     def close(self) -> None:
         """Keep the time spent, and let others in."""
@@ -278,7 +292,7 @@ class Study:
 
     def candidate(self, number: int) -> StoredCandidate:
         """The one of that number."""
-        (found,) = self._candidates("WHERE number = ?", number)
+        (found,) = self._candidates("WHERE c.number = ?", number)
         return found
 
     @property
@@ -291,11 +305,17 @@ class Study:
         row = self._db.execute("SELECT recipe FROM candidates WHERE number = ?", (number,)).fetchone()
         return None if row is None else str(row[0])
 
+    def record_stop(self, number: int, portion: Portion) -> None:
+        """Keep that a race stopped a candidate, and what it had been asked by then."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO stopped VALUES (?, ?)", (number, portion.key))
+
     def proposals(self) -> list[Proposal]:
         """``candidates``, without reading a genome or a recipe."""
         query = (
-            "SELECT number, stage, generation, portion, c.recipe, e.id IS NOT NULL FROM candidates AS c "
-            "LEFT JOIN evaluations AS e USING (recipe, portion) ORDER BY number"
+            "SELECT c.number, stage, generation, c.portion, c.recipe, e.id IS NOT NULL OR s.number IS NOT NULL "
+            "FROM candidates AS c LEFT JOIN evaluations AS e ON e.recipe = c.recipe AND e.portion = c.portion "
+            "LEFT JOIN stopped AS s ON s.number = c.number ORDER BY c.number"
         )
         rows = self._db.execute(query)
         return [Proposal(number, stage, n, portion, digest, bool(known)) for number, stage, n, portion, digest, known in rows]
@@ -386,6 +406,15 @@ class Study:
                 found[digest] = column[~np.isnan(column)]
         return found
 
+    def portions(self, recipe: Recipe, split: str) -> list[str]:
+        """Keys of the portions of a split, itself among them, that a recipe was scored on; not those on which it failed."""
+        query = (
+            "SELECT portion FROM evaluations WHERE recipe = ? AND failure IS NULL AND "
+            "(portion = ? OR substr(portion, 1, ?) = ?) ORDER BY id"
+        )
+        values = (recipe_hash(recipe), split, len(split) + 1, f"{split}:")
+        return [key for (key,) in self._db.execute(query, values)]
+
     def is_evaluated(self, recipe: Recipe, portion: str) -> bool:
         """Whether ``evaluation`` would find one, without reading it."""
         query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"
@@ -412,12 +441,15 @@ class Study:
         return number, Evaluation(names, n_objectives, scores, completions=(), **spent, **judged)
 
     def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
-        query = "SELECT number, stage, generation, genome, yaml, portion FROM candidates JOIN recipes ON recipe = hash "
-        rows = self._db.execute(f"{query}{condition} ORDER BY number", values).fetchall()
+        query = (
+            "SELECT c.number, stage, generation, genome, yaml, c.portion, coalesce(s.portion, c.portion) FROM candidates AS c "
+            "JOIN recipes ON recipe = hash LEFT JOIN stopped AS s ON s.number = c.number "
+        )
+        rows = self._db.execute(f"{query}{condition} ORDER BY c.number", values).fetchall()
         recipes = {text: from_yaml(text) for text in {row[4] for row in rows}}  # parsing is slow, and many repeat
         return [
-            StoredCandidate(number, stage, generation, _genome(blob), recipes[text], portion)
-            for number, stage, generation, blob, text, portion in rows
+            StoredCandidate(number, stage, generation, _genome(blob), recipes[text], portion, asked)
+            for number, stage, generation, blob, text, portion, asked in rows
         ]
 
     def _keep_recipe(self, recipe: Recipe) -> str:

@@ -22,6 +22,8 @@ class Optimizer(Protocol):
     kinds: ClassVar[tuple[str, ...]]  # of genes that it moves: real, binary, choice
     takes_several: ClassVar[bool]  # objectives
     needs_box: ClassVar[bool]  # and searches a gene's span where it has none; the others go wherever it gets better
+    # Optionally ``takes_races: ClassVar[bool]``: nothing of a fitness counts but its rank in its own generation, or nothing at
+    # all, so that a race may stop candidates. It does not suit what holds generations against each other.
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``, inside the box; exact whole numbers for binary and choice genes."""

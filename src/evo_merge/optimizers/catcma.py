@@ -38,6 +38,7 @@ class CatCMA:
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
+    takes_races: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class CMAES:
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
+    takes_races: ClassVar[bool] = True
 
     def __init__(
         self,

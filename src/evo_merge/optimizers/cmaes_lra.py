@@ -34,6 +34,7 @@ class CMAESLearningRate:
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
+    takes_races: ClassVar[bool] = True
 
     def __init__(
         self, genes: Sequence[Gene], seed: int, *, sigma0: float, population_size: int | None, mean: float | None

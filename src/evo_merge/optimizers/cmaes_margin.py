@@ -39,6 +39,7 @@ class CMAESMargin:
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary")
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
+    takes_races: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class CMAESRestart:
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
     generation_size: ClassVar[int | None] = None  # they grow
+    takes_races: ClassVar[bool] = True
 
     def __init__(self, genes: Sequence[Gene], seed: int, *, sigma0: float, population_size: int | None, strategy: str) -> None:
         if strategy not in STRATEGIES:

@@ -46,6 +46,7 @@ class CMAESWarm:
     kinds: ClassVar[tuple[str, ...]] = ("real",)
     takes_several: ClassVar[bool] = False
     needs_box: ClassVar[bool] = False
+    takes_races: ClassVar[bool] = True
 
     def __init__(
         self, genes: Sequence[Gene], seed: int, *, study: str, gamma: float, alpha: float, population_size: int | None

@@ -30,6 +30,7 @@ class SobolSearch:
     kinds: ClassVar[tuple[str, ...]] = ("real", "binary", "choice")
     takes_several: ClassVar[bool] = True
     needs_box: ClassVar[bool] = True
+    takes_races: ClassVar[bool] = True
 
     def __init__(self, genes: Sequence[Gene], seed: int, *, population_size: int) -> None:
         if population_size < 1:

@@ -262,7 +262,7 @@ def _asked(results: RunResults) -> str:
 
 def unfinished(results: RunResults) -> str:
     """What is missing from a run without a test score."""
-    waiting = sum(c.score is None and c.failure is None for c in results.candidates)
+    waiting = sum(c.score is None and c.failure is None and not c.is_stopped for c in results.candidates)
     if results.best is None:
         proposed = counted(waiting, "proposed candidate is", "proposed candidates are")
         said = "This run is not finished: no merge has been chosen yet" + (f", and {proposed} not scored" if waiting else "")

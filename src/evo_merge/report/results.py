@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,13 +118,25 @@ class RunResults:
 
     @property
     def comparable(self) -> tuple[SearchedCandidate, ...]:
-        """Candidates with a score that were asked the whole search split of the run's own task."""
+        """Candidates with a score that were asked the same problems of the run's own task."""
         return tuple(c for c in self.candidates if c.score is not None and not c.is_of_batch and not c.has_own_task)
 
     @property
     def evaluations(self) -> int:
         """Candidates that were evaluated, failed ones included, repeats not: what a budget counts."""
-        return sum((c.score is not None or c.failure is not None) and not c.repeated for c in self.candidates)
+        known = (c for c in self.candidates if c.score is not None or c.failure is not None or c.is_stopped)
+        return sum(not c.repeated for c in known)
+
+    @property
+    def stopped(self) -> tuple[SearchedCandidate, ...]:
+        """Candidates that a race stopped."""
+        return tuple(c for c in self.candidates if c.is_stopped)
+
+    @property
+    def n_spared(self) -> int:
+        """Answers that were not asked for because candidates were stopped."""
+        whole = {c.portion: c.n_asked for c in self.candidates if c.score is not None}
+        return sum(whole[c.portion] - c.n_asked for c in self.stopped if c.portion in whole and not c.repeated)
 
     @property
     def failed(self) -> tuple[SearchedCandidate, ...]:
@@ -196,12 +208,13 @@ class RunResults:
 def read_results(study: Study) -> RunResults:
     """Read a run from its study, finished or not."""
     entrants = study.entrants()
+    subset = _subset(study)
     models = tuple(
         Model(
             e.role,
             e.name,
             e.recipe,
-            study.evaluation(e.recipe, "search"),
+            _of_subset(study.evaluation(e.recipe, "search"), subset),
             study.evaluation(e.recipe, "test"),
             int(e.name.removeprefix(_FRONT_NAME)) if e.role == "front" else None,
         )
@@ -241,7 +254,7 @@ def read_results(study: Study) -> RunResults:
         models=models,
         candidates=tuple(candidates),
         best_number=best_number,
-        n_search=len(study.examples("search")),
+        n_search=len(study.examples("search") if subset is None else subset),
         test_examples=tuple(study.examples("test")),
         written=None if written is None else (written["of"], written["same"]),
         n_choices=len(json.loads(study.get("choices") or "[]")),
@@ -253,6 +266,24 @@ def read_results(study: Study) -> RunResults:
         if is_plain
         else None,
     )
+
+
+def _subset(study: Study) -> tuple[int, ...] | None:
+    """Places of the search problems that all candidates were asked, where those are a part of the split."""
+    asked = {c.portion: c for c in study.candidates() if "/" not in c.portion}
+    if len(asked) != 1 or ":" not in next(iter(asked)):
+        return None
+    candidates = (c for c in study.candidates() if c.portion in asked)
+    found = (study.evaluation(c.recipe, c.portion) for c in candidates)
+    return next((e.positions for e in found if e is not None and e.positions is not None), None)
+
+
+def _of_subset(evaluation: Evaluation | None, subset: tuple[int, ...] | None) -> Evaluation | None:
+    """What a model beside the search scored on the candidates' problems; one number of several objectives stays that of all."""
+    if evaluation is None or evaluation.failure is not None or subset is None or evaluation.scalar is not None:
+        return evaluation
+    completions = tuple(evaluation.completions[place] for place in subset)
+    return replace(evaluation, scores=evaluation.scores[list(subset)], completions=completions, positions=subset)
 
 
 def scores(evaluation: Evaluation | None, objective: str) -> NDArray[np.float64] | None:

@@ -17,12 +17,14 @@ class SearchedCandidate:
 
     Attributes:
         stage: Which search of the run it belongs to; empty where there was only one.
-        portion: Key of what it was asked.
+        portion: Key of what it was to be asked, and was where no race stopped it.
         n_asked: Problems it was asked; 0 where it failed or is not evaluated yet.
-        score: First number of its fitness on what it was asked; ``None`` where it failed or is not evaluated yet.
+        score: First number of its fitness on the portion; ``None`` where it failed, was stopped, or is not evaluated yet.
         repeated: Its recipe had been evaluated before, so that it cost nothing.
         fitness: What the optimizer was told of it; empty where there is no score.
         violation: By how much it misses the run's constraints.
+        is_stopped: Whether a race stopped it.
+        is_of_batch: Whether its generation was asked problems of its own, so that its score is like no other's.
     """
 
     number: int
@@ -40,11 +42,8 @@ class SearchedCandidate:
     new_tokens: int
     fitness: tuple[float, ...] = ()
     violation: float = 0.0
-
-    @property
-    def is_of_batch(self) -> bool:
-        """Whether it was asked some of the problems, drawn for its generation, so that its score is like no other's."""
-        return ":" in self.portion
+    is_stopped: bool = False
+    is_of_batch: bool = False
 
     @property
     def has_own_task(self) -> bool:
@@ -56,10 +55,13 @@ def read_candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedC
     """All candidates of a run; ``known`` are hashes of recipes, and portions, that cost nothing."""
     seen = set(known)
     candidates = []
-    for stored in study.candidates():
-        evaluation = study.evaluation(stored.recipe, stored.portion)
+    everyone = study.candidates()
+    batches = {stored.portion for stored in everyone if ":" in stored.portion}
+    for stored in everyone:
+        evaluation = study.evaluation(stored.recipe, stored.asked)
         digest = (recipe_hash(stored.recipe), stored.portion)
-        answered = evaluation is not None and evaluation.failure is None and bool(np.isfinite(evaluation.fitness).all())
+        works = evaluation is not None and evaluation.failure is None
+        answered = evaluation is not None and works and not stored.is_stopped and bool(np.isfinite(evaluation.fitness).all())
         candidates.append(
             SearchedCandidate(
                 number=stored.number,
@@ -77,6 +79,8 @@ def read_candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedC
                 new_tokens=0 if evaluation is None else evaluation.new_tokens,
                 fitness=tuple(evaluation.fitness.tolist()) if evaluation is not None and answered else (),
                 violation=0.0 if evaluation is None else evaluation.violation,
+                is_stopped=works and stored.is_stopped,
+                is_of_batch=len(batches) > 1 and stored.portion in batches,
             )
         )
         seen.add(digest)

@@ -35,7 +35,8 @@ def read_selected(
     """
     if lead is None:
         return None
-    by_recipe = study.columns(split, metric)
+    has_own_portion = split == "search" and not lead.is_of_batch  # a subset that is the same for all candidates
+    by_recipe = study.columns(lead.portion if has_own_portion else split, metric)
     rivals = {recipe_hash(c.recipe) for c in candidates if not c.has_own_task and c.failure is None and _keeps(c, lead)}
     own = by_recipe.get(recipe_hash(lead.recipe))
     if own is None or len(own) < FEWEST_PROBLEMS:

@@ -143,6 +143,9 @@ def _search(results: RunResults) -> dict[str, Any]:
         "generations": results.n_generations,
         "candidates": len(results.candidates),
     }
+    search["answers"] = sum(c.n_asked for c in results.candidates if not c.repeated)
+    if results.stopped:
+        search["stopped"] = {"count": len(results.stopped), "answers_spared": results.n_spared}
     if results.has_batches:
         search["batches"] = True
     if results.selected is not None:

@@ -20,6 +20,7 @@ class Candidate:
         generation: Counts the stage's rounds of ask and tell from 0.
         round: Counts those of the whole run.
         repeated: Its recipe had been evaluated before, so that it cost nothing.
+        is_stopped: A race stopped it, so that its scores are about some of the problems, and not to be held against others'.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Candidate:
     recipe: Recipe
     evaluation: Evaluation
     repeated: bool
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Progress:
         self._n_evaluated = 0
         self._n_repeated = 0
         self._n_failed = 0
+        self._n_stopped = 0
         self._front: Front[Candidate] = Front()
 
     def start(self, start: SearchStart) -> None:
@@ -45,7 +46,7 @@ class Progress:
         self._front = Front()
         for member in start.front:
             self._front.add(member, member.evaluation.fitness, member.evaluation.violation)
-        self._n_evaluated = self._n_repeated = self._n_failed = 0
+        self._n_evaluated = self._n_repeated = self._n_failed = self._n_stopped = 0
         self._started = time.monotonic()
         self._stage = ""
         if self._console.is_terminal:
@@ -65,13 +66,16 @@ class Progress:
         self._n_repeated += candidate.repeated
         self._n_evaluated += not candidate.repeated
         self._n_failed += candidate.evaluation.failure is not None
-        self._front.add(candidate, candidate.evaluation.fitness, candidate.evaluation.violation)
+        self._n_stopped += candidate.is_stopped
+        if not candidate.is_stopped:
+            self._front.add(candidate, candidate.evaluation.fitness, candidate.evaluation.violation)
 
     def generation(self, generation: Generation) -> None:
         """A generation was told to the optimizer."""
         if self._console.is_terminal:
             return
-        scores = [score for candidate in generation.candidates if math.isfinite(score := _fitness(candidate))]
+        full = [candidate for candidate in generation.candidates if not candidate.is_stopped]
+        scores = [score for candidate in full if math.isfinite(score := _fitness(candidate))]
         of = f"{self._start.objectives[0]} " if self._start is not None and len(self._start.objectives) > 1 else ""
         here = f"{of}here {self._shown(max(scores))}, mean {self._shown(sum(scores) / len(scores))}" if scores else "all failed"
         stage = f"{generation.candidates[0].stage}, " if generation.candidates[0].stage else ""
@@ -168,7 +172,8 @@ class Progress:
         assert self._start is not None
         done = self._start.evaluated + self._n_evaluated
         of = "" if self._start.evaluations is None else f" of {self._start.evaluations}"
-        extra = [f"{n} {what}" for n, what in ((self._n_repeated, "repeated"), (self._n_failed, "failed")) if n]
+        counts = {"repeated": self._n_repeated, "failed": self._n_failed, "stopped early": self._n_stopped}
+        extra = [f"{n} {what}" for what, n in counts.items() if n]
         return f"{done}{of} candidates" + (f" ({', '.join(extra)})" if extra else "")
 
     def _times(self) -> str:

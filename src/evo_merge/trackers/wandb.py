@@ -124,6 +124,8 @@ class WandbTracker:
             "new_tokens",
             "failed",
             "repeated",
+            "stopped",
+            "asked",
             "violation",
         ):
             run.define_metric(metrics, step_metric="candidate")
@@ -152,8 +154,11 @@ class WandbTracker:
             row["path"] = " ".join(f"{step.model}.{step.layer}*{step.scale:.3g}" for step in candidate.recipe.path)
         if len(self._genes) <= _MOST_GENES:
             row |= {f"gene/{name}": float(value) for name, value in zip(self._genes, candidate.genome, strict=True)}
-        row |= {f"metric/{name}": value for name, value in evaluation.means.items()}
-        row |= {f"fitness/{name}": value for name, value in self._keep_best(candidate).items()}
+        if candidate.is_stopped:  # its scores, of some of the problems, do not belong into the same charts
+            row |= {"stopped": 1, "asked": len(evaluation.scores)}
+        else:
+            row |= {f"metric/{name}": value for name, value in evaluation.means.items()}
+            row |= {f"fitness/{name}": value for name, value in self._keep_best(candidate).items()}
         row |= {f"best/{name}": value for name, value in self._best.items()}
         if evaluation.violation > 0:
             row["violation"] = evaluation.violation
@@ -169,7 +174,8 @@ class WandbTracker:
         return fitness
 
     def _generation_row(self, generation: Generation) -> dict[str, Any]:
-        kept = [candidate.evaluation for candidate in generation.candidates if candidate.evaluation.violation == 0]
+        full = [candidate.evaluation for candidate in generation.candidates if not candidate.is_stopped]
+        kept = [evaluation for evaluation in full if evaluation.violation == 0]
         fitness = np.array([evaluation.fitness for evaluation in kept])  # (n, n_objectives)
         scored = fitness[np.isfinite(fitness).all(axis=1)] if len(fitness) else fitness
         row: dict[str, Any] = {"generation": generation.number, "generation_failed": len(fitness) - len(scored)}

@@ -32,7 +32,9 @@ def notes(comparison: FairComparison, failed_jobs: Sequence[str] = ()) -> list[s
             f"the front. {_reference_points(comparison)}".rstrip()
         )
     if any(run.has_batches for run in comparison.compared):
-        said.append("Generations were asked different problems, so that there is no best so far and no target to reach.")
+        said.append(
+            "Candidates were asked some of the search problems only, so that there is no best so far and no target to reach."
+        )
     return said
 
 
