@@ -1,10 +1,10 @@
-"""Whether the generation loop answers as a plain greedy loop does: ``python benchmarks/equality.py DATA [CACHE] [MAWPS] [MGSM]``.
+"""Whether the loop answers as a plain greedy loop does: ``python benchmarks/equality.py DATA [CACHE] [MAWPS] [MGSM]``.
 
 SmolLM2-135M-Instruct in float32, 64 new tokens, on the first 100 problems of ``mawps_ja.jsonl`` and the first 50 of
-``mgsm_ja.jsonl`` in the folder DATA. The plain loop is written out here: one prompt at a time, one token at a time, the library's
-own cache. It is slow, so what it found is kept in CACHE/plain.jsonl, and a second run goes on from there. Ours runs with three
-batch sizes, with rows leaving and others taking their places, and with drafts: each problem is given the plain answer of its
-neighbour, and its own with a part cut out of the middle.
+``mgsm_ja.jsonl`` in the folder DATA. The plain loop is written out here: one prompt at a time, one token at a time, the
+library's own cache. It is slow, so what it found is kept in CACHE/plain.jsonl, and a second run goes on from there. Ours runs
+with three batch sizes, with rows leaving and others taking their places, and with drafts: each problem is given the plain
+answer of its neighbour, and its own with a part cut out of the middle.
 
 A row that differs is no failure where the two best logits of the plain loop were less than 1e-4 apart at the first difference;
 all such rows are listed. The exit code is 1 where there are others, or where they are more than 1 % of all.
@@ -43,7 +43,9 @@ def main() -> int:
     n_wrong = 0
     for batch_size in BATCH_SIZES:
         for name, given in (("", ()), (", drafts", drafts)):
-            split = RenderedSplit(tuple(Example(str(i), "", "") for i in range(len(rows))), tuple(rows), (Decoding(LIMIT),) * len(rows), 0, None)
+            split = RenderedSplit(
+                tuple(Example(str(i), "", "") for i in range(len(rows))), tuple(rows), (Decoding(LIMIT),) * len(rows), 0, None
+            )
             (batch,) = split.drafted(given)
             generator = HuggingFaceGenerator(batch_size=batch_size, token_budget=None, degenerate=None, drafts=bool(given))
             found = generator.generate(model, pool.tokenizer, batch)
@@ -58,7 +60,8 @@ def main() -> int:
                 excused, wrong = excused + (gap < CLOSE), wrong + (gap >= CLOSE)
                 print(f"    row {i} differs at token {at}, where the two best logits are {gap:.2g} apart")
             print(
-                f"batch size {batch_size}{name}: {len(texts) - excused - wrong} of {len(texts)} equal, {excused} close, {wrong} wrong; "
+                f"batch size {batch_size}{name}: {len(texts) - excused - wrong} of {len(texts)} equal, "
+                f"{excused} close, {wrong} wrong; "
                 f"{found.n_accepted} of {found.n_drafted} drafted tokens held",
                 flush=True,
             )

@@ -25,9 +25,9 @@ def study(tmp_path):
         yield study
 
 
-def propose(study, genomes, stage="", generation=0, portion=Portion("search"), first=0):
+def propose(study, genomes, stage="", generation=0, first=0):
     recipes = [recipe(first + i) for i in range(len(genomes))]
-    study.record_generation(stage, generation, portion, [np.asarray(g, dtype=np.float64) for g in genomes], recipes)
+    study.record_generation(stage, generation, Portion("search"), [np.asarray(g, dtype=np.float64) for g in genomes], recipes)
     return recipes
 
 

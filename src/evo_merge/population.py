@@ -13,8 +13,8 @@ _NEAREST = 3  # candidates that are asked; more are seldom right where these are
 class Neighbours:
     """Drafts of a recipe's answers, from those of earlier candidates of its stage.
 
-    Only candidates with smaller numbers are asked, so that a resumed run tries the same drafts as the unbroken one, and the same
-    logits that are all but equal decide the same way.
+    Only candidates with smaller numbers are asked, so that a resumed run tries the drafts of the unbroken one,
+    and logits that are all but equal decide the same way.
 
     Args:
         study: Holds the candidate's genome, and what the others answered.

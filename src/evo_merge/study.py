@@ -404,7 +404,7 @@ class Study:
         if row is None:
             return None
         before = "SELECT recipe, genome FROM candidates WHERE stage = ? AND number < ? ORDER BY number"
-        others = {recipe: blob for recipe, blob in self._db.execute(before, (row[1], row[0]))}
+        others = dict(self._db.execute(before, (row[1], row[0])).fetchall())
         return (_genome(row[2]), [(recipe, _genome(blob)) for recipe, blob in others.items()]) if others else None
 
     def completions(self, digest: str, split: str) -> dict[int, str]:

@@ -203,7 +203,7 @@ def test_an_interrupt_during_an_evaluation_reaches_our_handler_and_the_evaluatio
         signal.signal(signal.SIGTERM, before[1])
 
     assert len(evaluation.completions) == 7
-    assert received == [signal.SIGINT, signal.SIGTERM] 
+    assert received == [signal.SIGINT, signal.SIGTERM]
     assert kept == (handler, handler)
 
 

@@ -163,9 +163,7 @@ class Loop:
                 self._cache.move(len(self._active), i, length)
                 self._active[i], self._lengths[i] = row, length
 
-    def _forward(
-        self, places: list[int], tokens: Sequence[Sequence[int]], starts: Sequence[int], *, keep: int
-    ) -> torch.Tensor:
+    def _forward(self, places: list[int], tokens: Sequence[Sequence[int]], starts: Sequence[int], *, keep: int) -> torch.Tensor:
         """Logits ``(n, keep, vocabulary)`` after the last tokens of some rows, or all with 0, each from its own position on.
 
         Rows with fewer tokens are filled up on the right: what that writes stands behind the row's end, where nothing sees it

@@ -42,6 +42,4 @@ class RepetitionCounter:
         self._runs = {here - place: self._runs.get(here - place, 0) + 1 for place in places}
         self._places[token] = [*places, here]
         self._n_tokens += 1
-        return any(
-            run + period >= max(period * rule.times, rule.tokens) for period, run in self._runs.items()
-        )
+        return any(run + period >= max(period * rule.times, rule.tokens) for period, run in self._runs.items())

@@ -1,4 +1,4 @@
-"""Greedy decoding over any causal language model of ``transformers``: what decides how prompts become answers, and how many at once.
+"""Greedy decoding over any causal language model of ``transformers``: how prompts become answers, and how many at once.
 
 The tokens are those of ``model.generate(do_sample=False)`` one prompt at a time, but for what the order of floating-point sums
 does to logits that are all but equal. ``docs/generation.md`` says how it is done and what it gains.
@@ -40,8 +40,15 @@ class HuggingFaceGenerator:
 
     packs_prompts: bool = True
 
-    def __init__(self, *, batch_size: int, token_budget: int | None, degenerate: Repetition | None, drafts: bool) -> None:
-        """How to decode.
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        token_budget: int | None = None,
+        degenerate: Repetition | None = None,
+        drafts: bool = False,
+    ) -> None:
+        """How to decode; a run from before there were the later options goes on without them.
 
         Args:
             batch_size: Rows at once: more are faster until the memory, or the computing power of the device, is full.
@@ -59,9 +66,9 @@ class HuggingFaceGenerator:
     def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
         """Complete every prompt of a batch.
 
-        An answer ends with an end-of-sequence token of the model's generation config, with a stop string, when it is degenerate,
-        or after ``max_new_tokens``. Stop strings are looked for every few tokens, but where an answer ends does not depend on
-        when: it is cut back to the fewest tokens whose text holds a stop string.
+        An answer ends with an end-of-sequence token of the model's generation config, with a stop string, when it is
+        degenerate, or after ``max_new_tokens``. Stop strings are looked for every few tokens, but where an answer ends does
+        not depend on when: it is cut back to the fewest tokens whose text holds a stop string.
 
         Raises:
             UnusableCandidateError: A logit that would decide a token is not finite.
@@ -153,7 +160,7 @@ def _memory_errors() -> Iterator[None]:
 def _as_tokens(
     tokenizer: PreTrainedTokenizerBase, drafts: Sequence[Sequence[str]], end: Sequence[int]
 ) -> list[list[list[int]]]:
-    """Drafts as token ids, each with the end of an answer; ids that the model would cut otherwise are only accepted less often."""
+    """Drafts as token ids, each with the end of an answer; cut otherwise than the model did, they are accepted less often."""
     texts = list(dict.fromkeys(text for row in drafts for text in row))
     if not texts:
         return [[] for _ in drafts]

@@ -1,7 +1,7 @@
 """Greedy decoding of one batch to its end, padded on the left, through the library's own cache.
 
-For the models whose attention ``Loop`` cannot serve: sliding windows shorter than a prompt with its answer, no positions (ALiBi),
-states in place of a cache.
+For the models whose attention ``Loop`` cannot serve: sliding windows shorter than a prompt with its answer, no positions
+(ALiBi), states in place of a cache.
 """
 
 import inspect

@@ -74,7 +74,10 @@ class RowCache:
 
     def prefix(self, n_tokens: int) -> dict[int, tuple[Tensor, Tensor]]:
         """A copy of the first tokens of row 0, layer by layer."""
-        return {layer: (self._keys[layer][0, :, :n_tokens].clone(), self._values[layer][0, :, :n_tokens].clone()) for layer in self._keys}
+        return {
+            layer: (self._keys[layer][0, :, :n_tokens].clone(), self._values[layer][0, :, :n_tokens].clone())
+            for layer in self._keys
+        }
 
     def start(self, rows: slice, prefix: dict[int, tuple[Tensor, Tensor]]) -> None:
         """Let rows begin with a prefix that was computed once."""
