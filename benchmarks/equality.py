@@ -43,10 +43,7 @@ def main() -> int:
     n_wrong = 0
     for batch_size in BATCH_SIZES:
         for name, given in (("", ()), (", drafts", drafts)):
-            split = RenderedSplit(
-                tuple(Example(str(i), "", "") for i in range(len(rows))), tuple(rows), (Decoding(LIMIT),) * len(rows), 0, None
-            )
-            (batch,) = split.drafted(given)
+            (batch,) = as_split(rows, LIMIT).drafted(given)
             generator = HuggingFaceGenerator(batch_size=batch_size, token_budget=None, degenerate=None, drafts=bool(given))
             found = generator.generate(model, pool.tokenizer, batch)
             ours = dict(zip(found.positions, zip(found.token_ids, found.texts, strict=True), strict=True))
@@ -77,6 +74,12 @@ def prompts(tokenizer, data: Path, counts) -> list[tuple[int, ...]]:
         questions += [json.loads(line)["question"] for line in lines]
     chats = [[{"role": "system", "content": ""}, {"role": "user", "content": question}] for question in questions]
     return [tuple(tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)) for chat in chats]
+
+
+def as_split(rows, limit: int) -> RenderedSplit:
+    """Prompts as one batch, the longest first."""
+    examples = tuple(Example(str(i), "", "") for i in range(len(rows)))
+    return RenderedSplit(examples, tuple(rows), (Decoding(limit),) * len(rows), (), 0, len(rows), is_packed=True)
 
 
 def plain_answers(model, rows, kept: Path) -> list[dict]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from equality import MODEL, prompts
+from equality import MODEL, as_split, prompts
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -21,7 +21,6 @@ from evo_merge.baselines import single_model
 from evo_merge.evaluation.degenerate import Repetition
 from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.hf import HuggingFaceGenerator
-from evo_merge.evaluation.prompts import RenderedSplit
 from evo_merge.evaluation.setup import new_evaluator, new_pool, new_trainer
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
@@ -29,7 +28,7 @@ from evo_merge.population import Neighbours
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 from evo_merge.search import count_evaluated
 from evo_merge.study import Study, opened
-from evo_merge.tasks.base import Decoding, Example, Portion
+from evo_merge.tasks.base import Portion
 
 OUT = Path("generation_benchmark")
 FIXED = (8, 16)  # batch sizes of model.generate
@@ -69,7 +68,7 @@ def loop(folder: Path) -> None:
     model = Assembler(pool, torch.device("cpu")).assemble(single_model(pool.leader.reference, pool.out_dtype)).float()
     rows = prompts(pool.tokenizer, folder / "data", N_PROMPTS)
     ends = torch.tensor(model.generation_config.eos_token_id).flatten()
-    batch, tokens = whole(rows), None
+    (batch,), tokens = as_split(rows, LIMIT), 0
     fixed = {}
     for size in FIXED:
         started = time.process_time()
@@ -91,13 +90,6 @@ def loop(folder: Path) -> None:
         seconds = time.process_time() - started
         n_tokens = sum(map(len, completions.token_ids))
         line(f"ours, batch size {size}", n_tokens, seconds, n_tokens / seconds / (tokens / min(fixed.values())))
-
-
-def whole(rows) -> object:
-    """All prompts as one batch, the longest first."""
-    examples = tuple(Example(str(i), "", "") for i in range(len(rows)))
-    (batch,) = RenderedSplit(examples, tuple(rows), (Decoding(LIMIT),) * len(rows), 0, None)
-    return batch
 
 
 def trimmed(ids, mask) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,7 +161,7 @@ def degenerate(folder: Path) -> None:
         sources=[{"name": n, "adapter": str(folder / "models/smollm2" / n), "base": MODEL} for n in ("ja", "math_a", "math_b")],
     )
     assembler = Assembler(pool, torch.device("cpu"))
-    batch = whole(prompts(pool.tokenizer, folder / "data", (N_BROKEN_PROMPTS, 0)))
+    (batch,) = as_split(prompts(pool.tokenizer, folder / "data", (N_BROKEN_PROMPTS, 0)), LIMIT)
     draw = np.random.default_rng(0)
     seconds, tokens = {None: 0.0, RULE: 0.0}, {None: 0, RULE: 0}
     n_given_up = 0

@@ -59,7 +59,7 @@ def test_no_right_answer_of_the_embedded_family_is_given_up(rule, language):
     )
     generator = HuggingFaceGenerator(batch_size=60)  # without the rule
     assembler = Assembler(pool, torch.device("cpu"))
-    split = render_split(task, "search", pool.tokenizer, 256, None)
+    split = render_split(task, "search", pool.tokenizer, 256, 60, is_packed=True)
     n_right = 0
     for each in (recipe, *(single_model(model.reference, pool.out_dtype) for model in pool.sources)):
         (batch,) = split

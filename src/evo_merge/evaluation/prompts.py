@@ -82,7 +82,8 @@ class RenderedSplit:
             return self
         examples, rows = tuple(self.examples[i] for i in positions), tuple(self.rows[i] for i in positions)
         answerings = tuple(self.answerings[i] for i in positions)
-        return replace(self, examples=examples, rows=rows, answerings=answerings, scored=only(self.scored, positions), drafts=())
+        scored = only(self.scored, positions)
+        return replace(self, examples=examples, rows=rows, answerings=answerings, scored=scored, drafts=())
 
     def drafted(self, drafts: Sequence[Sequence[str]]) -> "RenderedSplit":
         """The same, with what each example may be answered."""
