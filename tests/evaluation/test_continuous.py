@@ -102,6 +102,22 @@ def test_drafts_change_no_answer_right_or_wrong(ending, widths, tokenizer, count
             assert found.n_accepted > sum(map(len, ids)) / 2
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_draft_whose_tokens_are_not_finite_is_a_wrong_draft_and_no_more(ending, tokenizer, counting, batch_size):
+    task = counting(TASK, 4)
+    plain, texts, _ = generate(ending, tokenizer, task, batch_size=batch_size)
+    used = {word for text in [*texts, *(e.question for e in task.examples("search"))] for word in text.split()}
+    unused = next(word for word in (f"w{i}" for i in range(60)) if word not in used)
+    with torch.no_grad():
+        ending.model.embed_tokens.weight[tokenizer.convert_tokens_to_ids(unused)] = torch.nan
+    drafts = [(" ".join([*text.split()[:2], unused, *text.split()[2:]]),) for text in texts]
+
+    ids, again, found = generate(ending, tokenizer, task, given=drafts, batch_size=batch_size)
+
+    assert (ids, again) == (plain, texts)
+    assert found.n_drafted > found.n_accepted > 0
+
+
 def test_drafts_go_unused_where_they_are_switched_off(model, tokenizer, counting):
     on = generate(model, tokenizer, counting(TASK, 3), given=[("w1",)] * 3)
     off = generate(model, tokenizer, counting(TASK, 3), given=[("w1",)] * 3, drafts=False)

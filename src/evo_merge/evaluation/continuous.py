@@ -33,6 +33,7 @@ class Row:
     answer: Answer
     follower: Follower
     most: int  # new tokens
+    is_tainted: bool = False  # whether its row of the cache may hold what is not finite
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -148,6 +149,9 @@ class Loop:
         self.counts.drafted += len(proposal)
         self.counts.accepted += n_held
         self._lengths[i] += n_held + 1
+        if not all(finite):  # perhaps only what a draft proposed, or what comes after a stop string
+            row.is_tainted = True
+            self._cache.wipe(i, self._lengths[i])
         row.answer.add(chosen[: n_held + 1], finite[: n_held + 1])
         row.follower.take(chosen[: n_held + 1], len(proposal))
 
@@ -158,10 +162,15 @@ class Loop:
             if not self._active[i].answer.has_ended:
                 i += 1
                 continue
+            if self._active[i].is_tainted:
+                self._cache.wipe(i)
             row, length = self._active.pop(), self._lengths.pop()
-            if i < len(self._active):  # else it was the last itself
-                self._cache.move(len(self._active), i, length)
+            last = len(self._active)
+            if i < last:  # else it was the last itself
+                self._cache.move(last, i, length)
                 self._active[i], self._lengths[i] = row, length
+                if row.is_tainted:
+                    self._cache.wipe(last)
 
     def _forward(self, places: list[int], tokens: Sequence[Sequence[int]], starts: Sequence[int], *, keep: int) -> torch.Tensor:
         """Logits ``(n, keep, vocabulary)`` after the last tokens of some rows, or all with 0, each from its own position on.

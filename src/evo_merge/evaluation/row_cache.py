@@ -72,6 +72,12 @@ class RowCache:
             for buffer in held.values():
                 buffer[target, :, :n_tokens] = buffer[source, :, :n_tokens]
 
+    def wipe(self, row: int, first: int = 0) -> None:
+        """Forget a row from a column on: what is not finite must not stay, for a weight of 0 times nan is nan."""
+        for held in (self._keys, self._values):
+            for buffer in held.values():
+                buffer[row, :, first:] = 0
+
     def prefix(self, n_tokens: int) -> dict[int, tuple[Tensor, Tensor]]:
         """A copy of the first tokens of row 0, layer by layer."""
         return {
