@@ -43,6 +43,7 @@ from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
 from evo_merge.objectives import has_chance
 from evo_merge.plan import describe_plan, refuse_shortage
+from evo_merge.population import Neighbours
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
@@ -121,6 +122,7 @@ def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
 
 def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
     _describe(study, parts)
+    scorer.use_drafts(Neighbours(study))
     with _stop_on_interrupt(folder) as stop:
         sources = {entrant.name: entrant.recipe for entrant in parts.entrants if entrant.role == "source"}
         evaluator = Recorded(Aimed(Pieced(scorer, study), parts.aim, sources, study.evaluation), study, stop.is_set)
@@ -140,6 +142,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             study.record_examples(Portion("search", stage=stage).key, task.examples("search"))
             assembler = cast(Assembler, scorer.assembler)  # one for all tasks, so that nothing is resident twice
             inner = new_evaluator(assembler, task, parts.generator, parts.trainer, ["search"], ())
+            inner.use_drafts(Neighbours(study))
             return Recorded(Pieced(inner, study), study, stop.is_set)
 
         run = Run(study, trackers, begin)

@@ -47,6 +47,11 @@ CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position I
 """
 # Runs from before there were races have no such table, and read as if it were empty.
 _STOPPED = "TABLE IF NOT EXISTS stopped (number INTEGER PRIMARY KEY, portion TEXT NOT NULL)"
+# What answering took, beside tokens and seconds. Runs from before there were drafts have no such table.
+_DECODING = (
+    "TABLE IF NOT EXISTS decoding (evaluation INTEGER PRIMARY KEY REFERENCES evaluations (id), n_degenerate INTEGER NOT NULL, "
+    "n_drafted INTEGER NOT NULL, n_accepted INTEGER NOT NULL)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ class Study:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute(f"CREATE {_STOPPED}")
+            connection.execute(f"CREATE {_DECODING}")
             connection.execute("INSERT INTO run VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
         return cls(connection, lock)
 
@@ -143,6 +149,7 @@ class Study:
         try:
             connection = _checked(sqlite3.connect(folder / FILE_NAME, timeout=60), folder)
             connection.execute(f"CREATE {_STOPPED}")
+            connection.execute(f"CREATE {_DECODING}")
         except StudyError:
             lock.release()
             raise
@@ -158,6 +165,8 @@ class Study:
         _checked(connection, folder)
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stopped'").fetchone():
             connection.execute(f"CREATE TEMP {_STOPPED}")  # of this connection, not of the file
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'decoding'").fetchone():
+            connection.execute(f"CREATE TEMP {_DECODING}")  # of this connection, not of the file
         connection.execute("PRAGMA query_only = ON")
         return cls(connection, None)
 
@@ -346,6 +355,8 @@ class Study:
                     evaluation.new_tokens,
                 ),
             )
+            counted = (cursor.lastrowid, evaluation.n_degenerate, evaluation.n_drafted, evaluation.n_accepted)
+            self._db.execute("INSERT INTO decoding VALUES (?, ?, ?, ?)", counted)
             positions = range(len(evaluation.completions)) if evaluation.positions is None else evaluation.positions
             answers = zip(positions, evaluation.completions, evaluation.scores.tolist(), strict=True)
             rows = [(cursor.lastrowid, i, text, _numbers(scores)) for i, text, scores in answers]
@@ -382,6 +393,27 @@ class Study:
             completions=tuple(str(completion) for _, completion in answers),
             positions=tuple(position for position, _ in answers) if ":" in portion else None,
         )
+
+    def earlier(self, digest: str) -> tuple[Genome, list[tuple[str, Genome]]] | None:
+        """The genome of the first candidate with a recipe, and hash and genome of those before it in its stage.
+
+        Each recipe is there once, as it came last; ``None`` where no candidate has the recipe, or none is before it.
+        """
+        query = "SELECT number, stage, genome FROM candidates WHERE recipe = ? ORDER BY number LIMIT 1"
+        row = self._db.execute(query, (digest,)).fetchone()
+        if row is None:
+            return None
+        before = "SELECT recipe, genome FROM candidates WHERE stage = ? AND number < ? ORDER BY number"
+        others = dict(self._db.execute(before, (row[1], row[0])).fetchall())
+        return (_genome(row[2]), [(recipe, _genome(blob)) for recipe, blob in others.items()]) if others else None
+
+    def completions(self, digest: str, split: str) -> dict[int, str]:
+        """What a recipe answered to any problems of a split, by their position in it."""
+        query = (
+            "SELECT position, completion FROM answers JOIN evaluations ON evaluation = id "
+            "WHERE recipe = ? AND (portion = ? OR substr(portion, 1, ?) = ?) ORDER BY id"
+        )
+        return dict(self._db.execute(query, (digest, split, len(split) + 1, f"{split}:")).fetchall())
 
     def outcome(self, proposal: Proposal) -> tuple[NDArray[np.float64], float] | None:
         """Its fitness ``(n,)`` and violation, without reading an answer; ``None`` where it has none or failed."""
@@ -437,6 +469,9 @@ class Study:
         values = json.loads(f"[{','.join(text for (text,) in rows)}]")  # at once: many thousand times, rows by the hundred
         scores = _array(values).reshape(len(rows), len(names))
         spent = {"merge_seconds": merge_seconds, "evaluation_seconds": evaluation_seconds, "new_tokens": new_tokens}
+        query = "SELECT n_degenerate, n_drafted, n_accepted FROM decoding WHERE evaluation = ?"
+        counted = self._db.execute(query, (number,)).fetchone() or (0, 0, 0)
+        spent |= zip(("n_degenerate", "n_drafted", "n_accepted"), counted, strict=True)
         judged = {"scalar": scalar, "violation": violation}
         return number, Evaluation(names, n_objectives, scores, completions=(), **spent, **judged)
 

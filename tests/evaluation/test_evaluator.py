@@ -58,8 +58,12 @@ def trainer():
     )
 
 
+def generator_of(batch_size):
+    return HuggingFaceGenerator(batch_size=batch_size, token_budget=None, degenerate=None, drafts=False)
+
+
 def evaluator_of(model, tokenizer, task, trainer, splits=("search", "test")):
-    return Evaluator(Drawing(model), tokenizer, task, HuggingFaceGenerator(batch_size=3), trainer, splits, WINDOW)
+    return Evaluator(Drawing(model), tokenizer, task, generator_of(3), trainer, splits, WINDOW)
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_scores_and_completions_are_in_the_order_of_the_examples(evaluator, mode
     evaluation = evaluator.evaluate(recipe(1), Portion("search"))
 
     task = counting()
-    generator = HuggingFaceGenerator(batch_size=1)  # the same weights, one prompt at a time
+    generator = generator_of(1)  # the same weights, one prompt at a time
     singly = {
         batch.positions[0]: generator.generate(model, tokenizer, batch)
         for batch in render_split(task, "search", tokenizer, 64, 1)
@@ -199,7 +203,7 @@ def test_an_interrupt_during_an_evaluation_reaches_our_handler_and_the_evaluatio
         signal.signal(signal.SIGTERM, before[1])
 
     assert len(evaluation.completions) == 7
-    assert received == [signal.SIGINT, signal.SIGTERM] * 3  # three batches
+    assert received == [signal.SIGINT, signal.SIGTERM]
     assert kept == (handler, handler)
 
 
@@ -212,3 +216,29 @@ def test_lightning_says_nothing_and_leaves_no_files(evaluator, capfd, caplog, tm
     out, err = capfd.readouterr()
     assert (out, err, caplog.messages, [str(w.message) for w in warned]) == ("", "", [], [])
     assert list(tmp_path.iterdir()) == []
+
+
+class Remembering:
+    """Drafts that are what the last evaluation answered."""
+
+    def __init__(self):
+        self.texts = ()
+
+    def of(self, recipe, portion, n_examples):
+        return [(text,) for text in self.texts] or [()] * n_examples
+
+
+def test_drafts_reach_the_generator_and_change_no_answer(model, tokenizer, counting, trainer):
+    generator = HuggingFaceGenerator(batch_size=3, token_budget=None, degenerate=None, drafts=True)
+    evaluator = Evaluator(Drawing(model), tokenizer, counting(), generator, trainer, ["search"], WINDOW)
+    before = evaluator.evaluate(recipe(1), Portion("search"))
+    drafts = Remembering()
+    evaluator.use_drafts(drafts)
+    without = evaluator.evaluate(recipe(1), Portion("search"))
+    drafts.texts = before.completions
+    after = evaluator.evaluate(recipe(1), Portion("search"))
+
+    assert before.completions == without.completions == after.completions
+    assert before.n_drafted == without.n_drafted == 0
+    assert after.n_accepted > after.new_tokens / 2
+    assert after.new_tokens == before.new_tokens

@@ -21,6 +21,9 @@ class Evaluation:
         merge_seconds: Building the candidate.
         evaluation_seconds: Answering and scoring.
         new_tokens: Tokens generated.
+        n_degenerate: Answers given up because they repeated themselves.
+        n_drafted: Tokens that earlier candidates' answers proposed.
+        n_accepted: Those of ``new_tokens`` that a draft had proposed, which cost no step of their own.
         positions: Where each row's example stands in the split; ``None`` where the rows are the whole split in order.
         scalar: What a run makes of several objectives where it makes one number of them.
         violation: By how much the run's constraints are missed, summed over them; 0 where all are met.
@@ -36,6 +39,9 @@ class Evaluation:
     merge_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     new_tokens: int = 0
+    n_degenerate: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
     positions: tuple[int, ...] | None = None
     scalar: float | None = None
     violation: float = 0.0

@@ -29,6 +29,13 @@ class Assembler(Protocol):
         """Let everything go that is resident."""
 
 
+class Drafts(Protocol):
+    """Knows what a candidate will probably answer."""
+
+    def of(self, recipe: Recipe, portion: Portion, n_examples: int) -> Sequence[Sequence[str]]:
+        """What each example of a portion may be answered, the likeliest first; perhaps nothing."""
+
+
 class Evaluator:
     """Scores recipes on the splits of one task, all with one ``Trainer``.
 
@@ -60,8 +67,15 @@ class Evaluator:
         self.assembler = assembler
         self._task = task
         self._trainer = trainer
-        self._splits = {name: render_split(task, name, tokenizer, window, generator.batch_size) for name in splits}
+        self._drafts: Drafts | None = None
+        rows, is_packed = generator.batch_size, generator.packs_prompts
+        self._splits = {name: render_split(task, name, tokenizer, window, rows, is_packed=is_packed) for name in splits}
         self._module = AnsweringModule(tokenizer, generator)
+
+    def use_drafts(self, drafts: Drafts) -> None:
+        """Let a generator that takes drafts have these."""
+        if self._module.generator.drafts:
+            self._drafts = drafts
 
     def release(self) -> None:
         """Let the models go that are in memory; the next evaluation reads them again."""
@@ -71,6 +85,8 @@ class Evaluator:
     def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
         """Score a recipe; one that cannot be built or scored comes back as failed, with the reason."""
         task, rendered = self._task, self._splits[portion.split].only(portion.positions)
+        if self._drafts is not None:
+            rendered = rendered.drafted(self._drafts.of(recipe, portion, len(rendered.examples)))
         started = time.perf_counter()
         self._module.model = None  # so that a model of the other kind is gone before the next is there
         try:
@@ -85,7 +101,7 @@ class Evaluator:
         except torch.OutOfMemoryError as error:
             raise ConfigError("answering ran out of the device's memory; lower generator.batch_size and start again") from error
         answers: dict[int, str | tuple[LogLikelihood, ...]] = {}
-        n_tokens = 0
+        n_tokens = n_degenerate = n_drafted = n_accepted = 0
         compared: list[ScoredBatch] = []
         for batch in batches or []:
             if isinstance(batch, ScoredBatch):
@@ -93,6 +109,9 @@ class Evaluator:
                 continue
             assert isinstance(batch, Completions)
             n_tokens += sum(len(ids) for ids in batch.token_ids)
+            n_degenerate += batch.n_degenerate
+            n_drafted += batch.n_drafted
+            n_accepted += batch.n_accepted
             answers |= zip(batch.positions, batch.texts, strict=True)
         answers |= gather(compared)
         scores = [task.score(example, answers[i]) for i, example in enumerate(rendered.examples)]
@@ -105,6 +124,9 @@ class Evaluator:
             merge_seconds=assembled - started,
             evaluation_seconds=time.perf_counter() - assembled,
             new_tokens=n_tokens,
+            n_degenerate=n_degenerate,
+            n_drafted=n_drafted,
+            n_accepted=n_accepted,
             positions=portion.positions,
         )
 

@@ -1,4 +1,4 @@
-"""What a generator is: it answers one batch of prompts, greedily, or says how probable given continuations are."""
+"""What a generator is: it answers prompts, greedily, or says how probable given continuations are."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,11 +20,17 @@ class Completions:
         token_ids: Per row the tokens generated, up to and with the one that ended it (end of sequence, the last token
             of a stop string).
         texts: Per row the tokens decoded without special tokens, cut before the first stop string.
+        n_degenerate: Answers that were given up because they repeated themselves.
+        n_drafted: Tokens that drafts proposed.
+        n_accepted: Those of them that greedy decoding would have chosen.
     """
 
     positions: tuple[int, ...]
     token_ids: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
+    n_degenerate: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
 
     def to(self, device: torch.device) -> "Completions":
         """Itself, since nothing of it is on a device; without this method Lightning refuses a frozen dataclass."""
@@ -35,10 +41,14 @@ class Generator(Protocol):
     """Answers batches of prompts.
 
     Attributes:
-        batch_size: Rows of a batch.
+        batch_size: Rows that are in memory together at most.
+        packs_prompts: Whether a call takes all prompts that are answered the same way, however many, and packs them itself.
+        drafts: Whether it makes use of a batch's drafts.
     """
 
     batch_size: int
+    packs_prompts: bool
+    drafts: bool
 
     def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
         """Complete every prompt of a batch that is on the model's device, as the batch's ``decoding`` says.

@@ -1,70 +1,98 @@
-"""Batched greedy decoding with a key-value cache, over any causal language model of ``transformers``.
+"""Greedy decoding over any causal language model of ``transformers``: how prompts become answers, and how many at once.
 
-The tokens are those of ``model.generate(do_sample=False)`` for the same batch, and so is the time, in version 5 of
-``transformers``. The loop is our own for what happens between two steps: stop strings are looked for without decoding
-every row at every step, and logits that are not finite end a candidate.
+The tokens are those of ``model.generate(do_sample=False)`` one prompt at a time, but for what the order of floating-point sums
+does to logits that are all but equal. ``docs/generation.md`` says how it is done and what it gains.
 """
 
 import inspect
-from bisect import bisect_left
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evo_merge.errors import ConfigError, UnusableCandidateError
+from evo_merge.errors import ConfigError
+from evo_merge.evaluation.answers import Answer, Ending
+from evo_merge.evaluation.continuous import Counts, Loop, Row, can_answer
+from evo_merge.evaluation.degenerate import Repetition
+from evo_merge.evaluation.drafts import Follower
 from evo_merge.evaluation.generator import Completions
 from evo_merge.evaluation.hf_likelihood import log_likelihoods
 from evo_merge.evaluation.likelihood import LikelihoodBatch
+from evo_merge.evaluation.padded import answer_padded
 from evo_merge.evaluation.prompts import PromptBatch
+from evo_merge.models.residency import free_bytes
 from evo_merge.tasks.base import LogLikelihood
 
-LOOK_EVERY = 8  # steps between looks at the decoded text: a look costs about as much as a step of a tiny model
+log = logging.getLogger(__name__)
+_SHARE = 0.5  # of the free memory that caches may take; a pass needs some of the rest
 
 
 class HuggingFaceGenerator:
-    """Greedy decoding in batches."""
+    """Greedy decoding; a prompt takes the place of a row that is done.
 
-    def __init__(self, *, batch_size: int) -> None:
-        """Rows of a batch: more are faster until the memory, or the computing power of the device, is full."""
-        if batch_size < 1:
-            raise ConfigError(f"generator.batch_size must be at least 1, got {batch_size}")
-        self.batch_size = batch_size
+    Attributes:
+        batch_size: Rows at once at most.
+        packs_prompts: A call is given all prompts there are.
+        drafts: Whether answers of earlier candidates are wanted.
+    """
+
+    packs_prompts: bool = True
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        token_budget: int | None = None,
+        degenerate: Repetition | None = None,
+        drafts: bool = False,
+    ) -> None:
+        """How to decode; a run from before there were the later options goes on without them.
+
+        Args:
+            batch_size: Rows at once: more are faster until the memory, or the computing power of the device, is full.
+            token_budget: Tokens of prompts and answers that all rows together have room for; ``None`` is half of what is free.
+            degenerate: When an answer that repeats itself is given up; ``None`` is never.
+            drafts: Whether the answers of earlier candidates to the same problem are tried first.
+        """
+        for name, value in (("batch_size", batch_size), ("token_budget", token_budget)):
+            if value is not None and value < 1:
+                raise ConfigError(f"generator.{name} must be at least 1, got {value}")
+        self.batch_size, self.drafts = batch_size, drafts
+        self._token_budget, self._degenerate = token_budget, degenerate
+        self._n_rows = batch_size  # fewer once the memory said no
 
     def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
         """Complete every prompt of a batch.
 
-        A row ends with an end-of-sequence token of the model's generation config, with a stop string, or after
-        ``max_new_tokens``; the batch ends when all rows have. Stop strings are looked for every few steps, but where a
-        row ends does not depend on when: it is cut back to the fewest tokens whose text holds a stop string.
+        An answer ends with an end-of-sequence token of the model's generation config, with a stop string, when it is
+        degenerate, or after ``max_new_tokens``. Stop strings are looked for every few tokens, but where an answer ends does
+        not depend on when: it is cut back to the fewest tokens whose text holds a stop string.
 
         Raises:
             UnusableCandidateError: A logit that would decide a token is not finite.
+            torch.OutOfMemoryError: Not even one row fits.
         """
-        decoding, end_tokens = batch.decoding, _end_tokens(model)
-        answers = _Answers(tokenizer, len(batch.positions), frozenset(end_tokens), decoding.stop)
-        limit = decoding.max_new_tokens
-        tokens = batch.input_ids.new_zeros((len(batch.positions), limit))
-        finite = torch.ones_like(tokens, dtype=torch.bool)
-        ended = torch.zeros(len(batch.positions), dtype=torch.bool, device=tokens.device)
-        ending = torch.tensor(end_tokens, device=tokens.device)
-        with torch.inference_mode():
-            steps = _Steps(model, batch, limit)
-            chosen = batch.input_ids
-            for step in range(limit):
-                # Nan and inf win a maximum, so that the greatest logit stands for all without reading them again.
-                greatest, chosen = steps(chosen).max(dim=-1)
-                finite[:, step] = greatest.isfinite()
-                tokens[:, step] = chosen
-                ended |= torch.isin(chosen, ending)
-                n_steps = step + 1
-                if n_steps % LOOK_EVERY == 0 or n_steps == limit or bool(ended.all()):
-                    answers.look(tokens[:, :n_steps].tolist(), finite[:, :n_steps].tolist())
-                    if all(answers.ended):
-                        break
-                    ended = torch.tensor(answers.ended, device=tokens.device)
-        return answers.completions(batch.positions)
+        end_tokens = _end_tokens(model)
+        ending = Ending(tokenizer, batch.decoding, frozenset(end_tokens), self._degenerate)
+        drafts = _as_tokens(tokenizer, batch.drafts, end_tokens[:1]) if self.drafts else ()
+        limit = batch.decoding.max_new_tokens
+        rows = [
+            Row(tuple(ids[mask.bool()].tolist()), Answer(ending), Follower(drafts[i] if drafts else ()), limit)
+            for i, (ids, mask) in enumerate(zip(batch.input_ids.cpu(), batch.attention_mask.cpu(), strict=True))
+        ]
+        counts = Counts()
+        self._answer(model, rows, limit, counts)
+        tokens = tuple(tuple(row.answer.tokens) for row in rows)
+        return Completions(
+            batch.positions,
+            tokens,
+            tuple(map(ending.text, tokens)),
+            n_degenerate=sum(row.answer.is_degenerate for row in rows),
+            n_drafted=counts.drafted,
+            n_accepted=counts.accepted,
+        )
 
     def likelihoods(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: LikelihoodBatch
@@ -72,91 +100,72 @@ class HuggingFaceGenerator:
         """Score every continuation of a batch; see ``log_likelihoods``."""
         return log_likelihoods(model, batch)
 
+    def _answer(self, model: PreTrainedModel, rows: Sequence[Row], limit: int, counts: Counts) -> None:
+        """Answer all rows, in as many passes as the memory wants; an answer begun is gone on with."""
+        n_columns = max(len(row.prompt) for row in rows) + limit
+        accepted = frozenset(inspect.signature(model.forward).parameters)
+        is_served = can_answer(model, n_columns, accepted.__contains__)
+        n_rows = min(self._n_rows, max(1, self._budget(model) // n_columns), len(rows))
+        while left := [row for row in rows if not row.answer.has_ended]:
+            try:
+                with _memory_errors():
+                    if is_served:
+                        Loop(model, min(n_rows, len(left)), n_columns, counts).run(left)
+                    else:
+                        _padded(model, left, n_rows)
+            except torch.OutOfMemoryError:
+                if n_rows == 1:
+                    raise
+                self._n_rows = n_rows = n_rows // 2
+                log.warning("the answers of %d prompts at a time do not fit into memory: going on with %d", 2 * n_rows, n_rows)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
 
-class _Steps:
-    """The model's forward passes: the whole prompts, then one token a row."""
-
-    def __init__(self, model: PreTrainedModel, batch: PromptBatch, limit: int) -> None:
-        self._model = model
-        self._mask = torch.nn.functional.pad(batch.attention_mask, (0, limit), value=1)  # (n, t + limit)
-        self._is_padded = not bool(batch.attention_mask.all())
-        self._positions = (batch.attention_mask.cumsum(dim=-1) - 1).clamp(min=0)  # (n, t), then (n, 1)
-        self._n_seen = 0
-        self._cache = DynamicCache(config=model.config)
-        # The few models without one of these (ALiBi has no positions) do without.
-        self._accepts = frozenset(inspect.signature(model.forward).parameters)
-
-    def __call__(self, token_ids: Tensor) -> Tensor:
-        """Logits ``(n, vocabulary)`` of the next token, after ``token_ids`` ``(n, t)``, later ``(n,)``."""
-        if token_ids.ndim == 1:
-            token_ids = token_ids[:, None]
-            self._positions = self._positions[:, -1:] + 1
-        self._n_seen += token_ids.shape[1]
-        # Without a mask the model builds none either, which is a good part of a tiny model's step.
-        mask = self._mask[:, : self._n_seen] if self._is_padded else None
-        optional = {"position_ids": self._positions, "logits_to_keep": 1}
-        output = self._model(
-            input_ids=token_ids,
-            attention_mask=mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            **{name: value for name, value in optional.items() if name in self._accepts},
-        )
-        logits = output.logits[:, -1]
-        assert isinstance(logits, Tensor)
-        return logits
+    def _budget(self, model: PreTrainedModel) -> int:
+        if self._token_budget is not None:
+            return self._token_budget
+        return int(_SHARE * free_bytes(model.device) / max(1, _token_bytes(model)))
 
 
-class _Answers:
-    """The rows' tokens so far, and where each row ends."""
+def _padded(model: PreTrainedModel, rows: Sequence[Row], n_rows: int) -> None:
+    """The longest prompts first, so that a batch too large for the memory is met at once."""
+    order = sorted(rows, key=lambda row: -len(row.tokens))
+    for first in range(0, len(order), n_rows):
+        part = order[first : first + n_rows]
+        answer_padded(model, [row.tokens for row in part], [row.answer for row in part])
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, n_rows: int, end_tokens: frozenset[int], stop: tuple[str, ...]
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._end_tokens = end_tokens
-        self._stop = stop
-        self._rows: list[list[int]] = [[] for _ in range(n_rows)]
-        self.ended = [False] * n_rows
 
-    def look(self, tokens: Sequence[list[int]], finite: Sequence[list[bool]]) -> None:
-        """Take the tokens up to this step, and end the rows that hold an end-of-sequence token or a stop string."""
-        for row, (ids, is_finite) in enumerate(zip(tokens, finite, strict=True)):
-            if self.ended[row]:
-                continue
-            end = next((i + 1 for i, token in enumerate(ids) if token in self._end_tokens), None)
-            kept = ids[:end]
-            if self._stops(kept):
-                # A stop string once in the text stays there, so the shortest such beginning is found by halving.
-                n_tokens = range(1, len(kept) + 1)
-                end = n_tokens[bisect_left(n_tokens, 1, key=lambda n: int(self._stops(kept[:n])))]
-            self._rows[row] = ids[:end]
-            self.ended[row] = end is not None
-            # What comes after a row's end is nobody's answer, so it may be anything.
-            if not all(is_finite[:end]):
-                raise UnusableCandidateError(f"logits are not finite at new token {is_finite.index(False) + 1}")
+def _token_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the key-value cache a token."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 1
+    head_dim = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * (getattr(config, "num_hidden_layers", 0) or 0) * kv_heads * head_dim * model.dtype.itemsize)
 
-    def completions(self, positions: tuple[int, ...]) -> Completions:
-        """What the rows came to."""
-        texts = tuple(self._before_stop(self._decode(row)) for row in self._rows)
-        return Completions(positions, tuple(tuple(row) for row in self._rows), texts)
 
-    def _decode(self, ids: list[int]) -> str:
-        text = self._tokenizer.decode(ids, skip_special_tokens=True)
-        assert isinstance(text, str)
-        return text
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Make of the CPU allocator's error, which has no class of its own, what a GPU raises."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise torch.OutOfMemoryError(str(error)) from error
 
-    def _stops(self, ids: list[int]) -> bool:
-        if not self._stop:
-            return False
-        text = self._decode(ids)
-        return any(stop in text for stop in self._stop)
 
-    def _before_stop(self, text: str) -> str:
-        return text[: min(self._stop_starts(text), default=len(text))]
-
-    def _stop_starts(self, text: str) -> Iterator[int]:
-        return (start for stop in self._stop if (start := text.find(stop)) >= 0)
+def _as_tokens(
+    tokenizer: PreTrainedTokenizerBase, drafts: Sequence[Sequence[str]], end: Sequence[int]
+) -> list[list[list[int]]]:
+    """Drafts as token ids, each with the end of an answer; cut otherwise than the model did, they are accepted less often."""
+    texts = list(dict.fromkeys(text for row in drafts for text in row))
+    if not texts:
+        return [[] for _ in drafts]
+    ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+    return [[[*ids[text], *end] for text in row] for row in drafts]
 
 
 def _end_tokens(model: PreTrainedModel) -> list[int]:

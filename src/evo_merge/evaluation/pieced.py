@@ -77,6 +77,9 @@ def _cut(evaluation: Evaluation, wanted: range | tuple[int, ...]) -> Evaluation:
         merge_seconds=evaluation.merge_seconds if is_all else 0.0,
         evaluation_seconds=evaluation.evaluation_seconds if is_all else 0.0,
         new_tokens=evaluation.new_tokens if is_all else 0,
+        n_degenerate=evaluation.n_degenerate if is_all else 0,
+        n_drafted=evaluation.n_drafted if is_all else 0,
+        n_accepted=evaluation.n_accepted if is_all else 0,
     )
 
 
@@ -92,4 +95,7 @@ def _joined(known: Evaluation, rest: Evaluation) -> Evaluation:
         merge_seconds=known.merge_seconds + rest.merge_seconds,
         evaluation_seconds=known.evaluation_seconds + rest.evaluation_seconds,
         new_tokens=known.new_tokens + rest.new_tokens,
+        n_degenerate=known.n_degenerate + rest.n_degenerate,
+        n_drafted=known.n_drafted + rest.n_drafted,
+        n_accepted=known.n_accepted + rest.n_accepted,
     )

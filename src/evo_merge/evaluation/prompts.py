@@ -22,12 +22,14 @@ class PromptBatch:
         input_ids: ``(n, t)`` ``int64``.
         attention_mask: ``(n, t)`` ``int64``, 0 on the padding.
         decoding: How all of them are answered.
+        drafts: Per row what it may be answered, the likeliest first; empty where nobody knows.
     """
 
     positions: tuple[int, ...]
     input_ids: Tensor
     attention_mask: Tensor
     decoding: Decoding
+    drafts: tuple[tuple[str, ...], ...] = ()
 
     def to(self, device: torch.device) -> "PromptBatch":
         """The same batch on another device; Lightning calls this."""
@@ -48,6 +50,8 @@ class RenderedSplit:
         scored: The continuations that are compared, of the examples that are answered so.
         padding: The token that stands in the padding.
         batch_size: Rows of a batch; the last batch may have fewer.
+        is_packed: Whether all prompts that are answered the same way are one batch, whatever ``batch_size`` says.
+        drafts: Per example what it may be answered; empty where nobody knows.
         batches: The longest prompts first, so that a batch too large for the memory is met at once.
     """
 
@@ -57,6 +61,8 @@ class RenderedSplit:
     scored: tuple[ScoredTokens, ...]
     padding: int
     batch_size: int
+    is_packed: bool = False
+    drafts: tuple[tuple[str, ...], ...] = ()
     batches: tuple[PromptBatch | LikelihoodBatch, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,8 +70,9 @@ class RenderedSplit:
         for decoding in dict.fromkeys(each for each in self.answerings if isinstance(each, Decoding)):
             same = [i for i, each in enumerate(self.answerings) if each == decoding]
             order = sorted(same, key=lambda i: -len(self.rows[i]))  # stable: equal lengths stay in order
-            parts = (order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size))
-            made += [_batch(positions, self.rows, self.padding, decoding) for positions in parts]
+            size = len(order) if self.is_packed else self.batch_size
+            parts = [_batch(order[i : i + size], self.rows, self.padding, decoding) for i in range(0, len(order), size)]
+            made += [replace(each, drafts=tuple(self.drafts[i] for i in each.positions if self.drafts)) for each in parts]
         made += batches(self.scored, self.batch_size)
         object.__setattr__(self, "batches", tuple(made))
 
@@ -75,7 +82,12 @@ class RenderedSplit:
             return self
         examples, rows = tuple(self.examples[i] for i in positions), tuple(self.rows[i] for i in positions)
         answerings = tuple(self.answerings[i] for i in positions)
-        return RenderedSplit(examples, rows, answerings, only(self.scored, positions), self.padding, self.batch_size)
+        scored = only(self.scored, positions)
+        return replace(self, examples=examples, rows=rows, answerings=answerings, scored=scored, drafts=())
+
+    def drafted(self, drafts: Sequence[Sequence[str]]) -> "RenderedSplit":
+        """The same, with what each example may be answered."""
+        return replace(self, drafts=tuple(map(tuple, drafts)))
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -85,7 +97,13 @@ class RenderedSplit:
 
 
 def render_split(
-    task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, window: int | None, batch_size: int
+    task: Task,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    window: int | None,
+    batch_size: int,
+    *,
+    is_packed: bool = False,
 ) -> RenderedSplit:
     """Tokenize the prompts of a split, or the contexts and continuations that are compared.
 
@@ -95,6 +113,7 @@ def render_split(
         tokenizer: Shared by all candidates.
         window: Tokens that the model can attend to, prompt and completion together; ``None`` where there is no limit.
         batch_size: Rows of a batch; the last batch may have fewer.
+        is_packed: Whether all prompts that are answered the same way are one batch, whatever ``batch_size`` says.
 
     Raises:
         DataError: The split is empty, a prompt is empty or leaves no room for ``max_new_tokens``, or continuations cannot be
@@ -113,7 +132,7 @@ def render_split(
     # What stands in the padding is never attended to; 0 is a token of every vocabulary.
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     prompts = tuple(tuple(rows.get(i, ())) for i in range(len(examples)))
-    return RenderedSplit(examples, prompts, answerings, scored, padding, batch_size)
+    return RenderedSplit(examples, prompts, answerings, scored, padding, batch_size, is_packed)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:

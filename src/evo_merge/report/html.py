@@ -218,6 +218,12 @@ def _timing(results: RunResults) -> list[tuple[str, str]]:
         rows.append(("building one candidate (mean)", duration(sum(c.merge_seconds for c in scored) / len(scored))))
         asked = "problems of a generation" if results.has_batches else "search split"
         rows.append((f"answering and scoring the {asked} (mean)", duration(answering / len(scored))))
+        if n_drafted := sum(c.n_drafted for c in scored):
+            n_accepted, n_tokens = sum(c.n_accepted for c in scored), sum(c.new_tokens for c in scored)
+            rows.append(("tokens drafted from earlier candidates' answers", f"{n_drafted:,}"))
+            rows.append(("drafted tokens that held", f"{n_accepted:,} of {n_tokens:,} generated"))
+        if n_degenerate := sum(c.n_degenerate for c in scored):
+            rows.append(("answers given up because they repeated themselves", f"{n_degenerate:,}"))
         if answering > 0:
             rows.append(("tokens generated a second", f"{sum(c.new_tokens for c in scored) / answering:,.0f}"))
     tests = [

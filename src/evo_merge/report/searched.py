@@ -25,6 +25,9 @@ class SearchedCandidate:
         violation: By how much it misses the run's constraints.
         is_stopped: Whether a race stopped it.
         is_of_batch: Whether its generation was asked problems of its own, so that its score is like no other's.
+        n_degenerate: Answers that were given up because they repeated themselves.
+        n_drafted: Tokens that earlier candidates' answers proposed.
+        n_accepted: Those of its tokens that they had proposed.
     """
 
     number: int
@@ -44,6 +47,9 @@ class SearchedCandidate:
     violation: float = 0.0
     is_stopped: bool = False
     is_of_batch: bool = False
+    n_degenerate: int = 0
+    n_drafted: int = 0
+    n_accepted: int = 0
 
     @property
     def has_own_task(self) -> bool:
@@ -81,6 +87,9 @@ def read_candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedC
                 violation=0.0 if evaluation is None else evaluation.violation,
                 is_stopped=works and stored.is_stopped,
                 is_of_batch=len(batches) > 1 and stored.portion in batches,
+                n_degenerate=0 if evaluation is None else evaluation.n_degenerate,
+                n_drafted=0 if evaluation is None else evaluation.n_drafted,
+                n_accepted=0 if evaluation is None else evaluation.n_accepted,
             )
         )
         seen.add(digest)

@@ -60,6 +60,13 @@ def summarise(results: RunResults) -> dict[str, Any]:
     if results.written is not None:
         summary["written_model"] = dict(zip(("asked", "same_answers"), results.written, strict=True))
     summary["search"] = _search(results)
+    fresh = [c for c in results.candidates if not c.repeated]
+    summary["generation"] = {
+        "new_tokens": sum(c.new_tokens for c in fresh),
+        "drafted_tokens": sum(c.n_drafted for c in fresh),
+        "accepted_tokens": sum(c.n_accepted for c in fresh),
+        "degenerate_answers": sum(c.n_degenerate for c in fresh),
+    }
     summary["failed_candidates"] = {
         "count": len(results.failed),
         "reasons": sorted({c.failure for c in results.failed if c.failure is not None}),

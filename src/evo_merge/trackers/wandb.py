@@ -122,6 +122,9 @@ class WandbTracker:
             "best/*",
             "seconds/*",
             "new_tokens",
+            "drafted_tokens",
+            "accepted_tokens",
+            "degenerate_answers",
             "failed",
             "repeated",
             "stopped",
@@ -147,6 +150,9 @@ class WandbTracker:
             "seconds/merge": evaluation.merge_seconds,
             "seconds/evaluation": evaluation.evaluation_seconds,
             "new_tokens": evaluation.new_tokens,
+            "drafted_tokens": evaluation.n_drafted,
+            "accepted_tokens": evaluation.n_accepted,
+            "degenerate_answers": evaluation.n_degenerate,
         }
         if candidate.stage:
             row["stage"] = candidate.stage
