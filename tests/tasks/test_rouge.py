@@ -25,11 +25,11 @@ def test_numbers_are_those_of_the_release(shared: Path) -> None:
 
 
 def test_drawing_leaves_numpys_global_state_alone() -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
 
     release_mid(np.ones((3, 3)), np.random.RandomState(0))
 
-    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
 
 
 def test_words_are_normalised() -> None:

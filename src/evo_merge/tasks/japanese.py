@@ -10,7 +10,13 @@ from typing import Any
 
 from evo_merge.errors import ConfigError
 
-PACKAGES = {"fugashi": "fugashi", "unidic_lite": "unidic-lite", "neologdn": "neologdn", "emoji": "emoji", "rouge_score": "rouge-score"}
+PACKAGES = {
+    "fugashi": "fugashi",
+    "unidic_lite": "unidic-lite",
+    "neologdn": "neologdn",
+    "emoji": "emoji",
+    "rouge_score": "rouge-score",
+}
 # Ranges that the release takes out besides what the emoji package knows.
 _EMOJI = re.compile(
     "[\N{GRINNING FACE}-\N{PERSON WITH FOLDED HANDS}\N{CYCLONE}-\N{MOYAI}\N{ROCKET}-\U0001f6ff"
@@ -23,8 +29,9 @@ def check_installed(task: str) -> None:
     missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigError(
-            f"task '{task}' compares Japanese text and needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-            f"not installed: pip install 'evo-merge[ja]', or pip install {' '.join(missing)}"
+            f"task '{task}' compares Japanese text and needs {', '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'evo-merge[ja]', or "
+            f"pip install {' '.join(missing)}"
         )
 
 

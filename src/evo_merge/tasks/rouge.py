@@ -25,13 +25,11 @@ def or_empty(references: Sequence[str], predictions: Sequence[str]) -> list[str]
     return ["" if _is_japanese(reference) and not _is_japanese(text) else text for reference, text in pairs]
 
 
-def release_mid(
-    scores: NDArray[np.float64], draws: np.random.RandomState, n_samples: int = 1000
-) -> NDArray[np.float64]:
+def release_mid(scores: NDArray[np.float64], draws: np.random.RandomState, n_samples: int = 1000) -> NDArray[np.float64]:
     """What the release prints: the median of 1000 bootstrap means, times 100.
 
-    It differs from the mean by chance, about 0.3 points for 40 texts, so that only the same draws give the same number: those of
-    ``rouge_score.scoring.BootstrapAggregator``, from numpy's old generator.
+    It differs from the mean by chance, about 0.3 points for 40 texts, so that only the same draws give the same number: those
+    of ``rouge_score.scoring.BootstrapAggregator``, from numpy's old generator.
 
     Args:
         scores: ``(n, n_types)``, in the order of ``ROUGE_TYPES``, each 0 to 1.

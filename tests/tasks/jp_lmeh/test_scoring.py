@@ -19,7 +19,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "jnli": [{"sentence1": f"前{i}", "sentence2": "後", "label": label} for i, label in enumerate((0, 1, 1, 2, 2, 2))],
     "marc_ja": [{"sentence": f"文{i}", "label": label} for i, label in enumerate((0, 0, 0, 1))],
     "jsquad": [
-        {"title": "山", "context": "山 [SEP] 高い山。", "question": f"問{i}", "answers": {"text": ["高い山", "山"]}} for i in range(3)
+        {"title": "山", "context": "山 [SEP] 高い山。", "question": f"問{i}", "answers": {"text": ["高い山", "山"]}}
+        for i in range(3)
     ],
     "jaqket_v2": [{"question": f"問{i}", "answers": {"text": ["富士山"]}, "ctxs": PASSAGE} for i in range(3)],
     "jaqket_closed_book": [{"question": f"問{i}", "answer": "富士山"} for i in range(3)],

@@ -1,7 +1,7 @@
 """The examples of a task of the harness with the solved ones before each, drawn as the harness draws them.
 
-It shuffles the rows with ``random.Random(42)``, takes the first of them where there is a limit, and draws the solved examples of one
-row after the other from the same generator (``lm_eval/evaluator.py`` of version 0.3, which jp-stable is a fork of).
+It shuffles the rows with ``random.Random(42)``, takes the first of them where there is a limit, and draws the solved examples
+of one row after the other from the same generator (``lm_eval/evaluator.py`` of version 0.3, which jp-stable is a fork of).
 """
 
 import random

@@ -1,7 +1,8 @@
 """The prompts of the jp-stable harness, by task and ``<task version>-<prompt version>``, letter by letter.
 
-The texts are those of https://github.com/Stability-AI/lm-evaluation-harness, branch jp-stable, ``lm_eval/tasks/ja`` (MIT, copyright
-2020 EleutherAI): 0.1 and 0.0 plain, 0.2 Fintan's, 0.3 Alpaca's, 0.4 and 0.5 rinna's with ``<NL>`` or line breaks, 0.6 Llama 2's.
+The texts are those of https://github.com/Stability-AI/lm-evaluation-harness, branch jp-stable, ``lm_eval/tasks/ja`` (MIT,
+copyright 2020 EleutherAI): 0.0 and 0.1 plain, 0.2 Fintan's, 0.3 Alpaca's, 0.4 and 0.5 rinna's with ``<NL>`` or line breaks, 0.6
+Llama 2's.
 """
 
 from dataclasses import replace
@@ -22,7 +23,7 @@ def _llama2(instruction: str, given: str, choices: tuple[str, ...] | None = None
 
 
 def _rinna(request: str, given: str, newline: str, choices: tuple[str, ...] | None = None) -> PromptVersion:
-    """``request`` and ``given`` have their line breaks as \\n."""
+    """``request`` and ``given`` have plain line breaks."""
     return PromptVersion(
         f"ユーザー: {request}\nシステム: 分かりました。\n".replace("\n", newline),
         f"ユーザー: {given}\nシステム: ".replace("\n", newline),
@@ -43,7 +44,8 @@ _JCOMMONSENSEQA = {
     ),
     # Solved examples end with the choice's number, and yet the harness compares the choices' texts.
     "1.1-0.2": PromptVersion(
-        "質問と回答の選択肢を入力として受け取り、選択肢から回答を選択してください。なお、回答は選択肢の番号(例:0)でするものとします。 \n\n",
+        "質問と回答の選択肢を入力として受け取り、選択肢から回答を選択してください。"
+        "なお、回答は選択肢の番号(例:0)でするものとします。 \n\n",
         "質問:{question}\n選択肢:{choices_numbered}\n回答:",
         target="{number}",
     ),

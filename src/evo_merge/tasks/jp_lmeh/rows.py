@@ -26,7 +26,7 @@ def jcommonsenseqa(row: Row, place: str) -> JaExample:
 
 
 def jnli(row: Row, place: str) -> JaExample:
-    """``premise`` and ``hypothesis`` or ``sentence1`` and ``sentence2``; ``label`` entailment, contradiction, neutral or 0 to 2."""
+    """``premise`` and ``hypothesis`` or ``sentence1`` and ``sentence2``; ``label`` in words or 0 to 2."""
     premise, hypothesis = _text(row, place, "premise", "sentence1"), _text(row, place, "hypothesis", "sentence2")
     names = ("entailment", "contradiction", "neutral")
     # The harness used version 1.1 of JGLUE, of which 29 labels were changed later.
@@ -140,9 +140,9 @@ def _label(row: Row, place: str, names: Sequence[str], field: str, *, numbers: b
     value = row.get(field)
     if str(value) in names and not isinstance(value, bool):
         return list(names).index(str(value))
-    if numbers and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-        return value
-    _refuse(row, place, f"in '{field}' one of {', '.join(names)}")
+    if not numbers or not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(names):
+        _refuse(row, place, f"in '{field}' one of {', '.join(names)}")
+    return value
 
 
 def _refuse(row: Row, place: str, needed: str) -> NoReturn:

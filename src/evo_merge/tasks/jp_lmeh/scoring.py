@@ -1,9 +1,9 @@
 """How each task of the harness is answered, and what an answer is worth.
 
-Balanced accuracy is the mean of the classes' accuracies. It is kept as one number an example, ``right * rows / (classes * rows of its
-class)``, whose plain mean over the split is exactly that, and over a part of the split drawn at random an unbiased estimate of it: so
-searches, intervals and paired tests take it as they take any score. What is no mean at all, Matthews' correlation and the macro F1,
-is made of the kept answers (``corpus_metrics``) and only reported.
+Balanced accuracy is the mean of the classes' accuracies. It is kept as one number an example, ``right * rows / (classes * rows
+of its class)``, whose plain mean over the split is exactly that, and over a part of the split drawn at random an unbiased
+estimate of it: so searches, intervals and paired tests take it as they take any score. What is no mean at all, Matthews'
+correlation and the macro F1, is made of the kept answers (``corpus_metrics``) and only reported.
 """
 
 import math
@@ -19,7 +19,7 @@ from evo_merge.tasks.rouge import rouge_ja
 _NUMBER = re.compile(r"(\-?[0-9\.\,]+)")
 # What JSQuAD's F1 leaves out of the words (lm_eval/jasquad): ASCII punctuation and its full-width and Japanese relatives.
 _PUNCTUATION = frozenset(
-    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."  # noqa: RUF001
+    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."
     "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 )
 

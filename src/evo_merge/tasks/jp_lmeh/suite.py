@@ -9,8 +9,8 @@ from evo_merge.tasks.several import Several
 def suite(
     *,
     parts: Mapping[str, Task],
-    data: str | None,  # noqa: ARG001  what the parts' yamls refer to, so that it is said once
-    limit: Mapping[str, int | None],  # noqa: ARG001
+    data: str | None,
+    limit: Mapping[str, int | None],
     average: str,
     allow_overlap: bool,
 ) -> Several:
@@ -18,8 +18,8 @@ def suite(
 
     Args:
         parts: By the name of their column.
-        data: A folder that all parts look files up in.
-        limit: Per split how many rows of each part are used.
+        data: A folder that all parts look files up in. The parts' yamls refer to it, so that it is said once.
+        limit: Per split how many rows of each part are used; likewise.
         average: What the mean of the columns is called; it names what stands in for published data.
         allow_overlap: Whether a part's split may share questions with another split of another part.
     """

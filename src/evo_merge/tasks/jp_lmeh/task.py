@@ -4,9 +4,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
 from evo_merge.tasks.base import Answering, Decoding, Example, Prompt, Split
-from evo_merge.tasks.checks import check_choice
 from evo_merge.tasks.jp_lmeh.benchmarks import BENCHMARKS
 from evo_merge.tasks.jp_lmeh.data import ShotSplits
 from evo_merge.tasks.jp_lmeh.prompt_versions import PROMPTS
@@ -55,7 +55,8 @@ class JpLmeh:
         Raises:
             ConfigError: A value makes no sense, or a package is missing; names what to do.
         """
-        check_choice("benchmark", benchmark, tuple(BENCHMARKS))
+        if benchmark not in BENCHMARKS:
+            raise ConfigError(f"task.benchmark: there is no '{benchmark}'; {nearest(benchmark, BENCHMARKS)}")
         chosen = BENCHMARKS[benchmark]
         self.name = name
         self._scoring = chosen.scoring
