@@ -111,10 +111,10 @@ def test_a_row_that_breaks_the_schema_is_named_by_file_and_line(
 def test_data_that_cannot_be_had_can_be_given(jcola: Callable[..., JpLmeh], tmp_path: Path) -> None:
     (tmp_path / "jcola_shots.jsonl").unlink()
     with pytest.raises(
-        DataError, match=r"'jcola' has no search; name a JSON Lines file: task.files.search=FILE, or a folder with"
+        DataError, match=r"'jcola' has no search examples; name a JSON Lines file: task.files.search=FILE, or a folder with"
     ):
         jcola().examples("search")
-    with pytest.raises(DataError, match=r"'jcola' has no shots; .* task.data=DIR, or ask without them: task.shots=0"):
+    with pytest.raises(DataError, match=r"'jcola' has no solved examples; .* task.data=DIR, or ask without them: task.shots=0"):
         jcola().examples("test")
     with pytest.raises(ConfigError, match=r"task.data: there is no folder 'nowhere'"):
         jcola(data="nowhere")

@@ -117,9 +117,11 @@ class ShotSplits:
         if use not in self._read:
             file, source = self._files[use], self._hub[use]
             if file is None and source is None:
-                either = ", or ask without them: task.shots=0" if use == SHOTS else ""
+                what, either = (
+                    ("solved examples", ", or ask without them: task.shots=0") if use == SHOTS else (f"{use} examples", "")
+                )
                 raise DataError(
-                    f"task '{self._key}' has no {use}; name a JSON Lines file: task.files.{use}=FILE, or a folder "
+                    f"task '{self._key}' has no {what}; name a JSON Lines file: task.files.{use}=FILE, or a folder "
                     f"with {self._key}_{use}.jsonl: task.data=DIR{either}"
                 )
             rows = file_rows(file, use) if file is not None else hub_rows(source, use) if source is not None else ()
