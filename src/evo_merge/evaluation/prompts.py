@@ -121,7 +121,7 @@ def _limited(answering: Answering, tokenizer: PreTrainedTokenizerBase) -> Answer
     if isinstance(answering, Likelihoods) or not answering.as_long_as:
         return answering
     longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answering.as_long_as)
-    return Decoding(longest + answering.max_new_tokens, answering.stop)
+    return Decoding(max(longest + answering.max_new_tokens, 1), answering.stop)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:

@@ -6,8 +6,12 @@ The texts themselves are in ``prompt_versions``.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from evo_merge.tasks.base import Example
+
+Fields: TypeAlias = Mapping[str, str | tuple[str, ...]]
+"""What a row holds, by name: texts and lists of texts."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -25,7 +29,7 @@ class JaExample(Example):
         context: The whole text that the model is given, once its solved examples are drawn.
     """
 
-    fields: Mapping[str, str | tuple[str, ...]]
+    fields: Fields
     references: tuple[str, ...]
     right: int = 0
     target: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from evo_merge.errors import DataError
-from evo_merge.tasks.jp_lmeh.prompts import JaExample
+from evo_merge.tasks.jp_lmeh.prompts import Fields, JaExample
 
 Row = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ def jcommonsenseqa(row: Row, place: str) -> JaExample:
     if not isinstance(choices, list | tuple) or len(choices) < 2 or not all(isinstance(each, str) and each for each in choices):
         _refuse(row, place, "a list of texts in 'choices'")
     right = _label(row, place, [str(i) for i in range(len(choices))], "label")
-    fields = {"question": question, "choices": tuple(choices), "number": str(right)}
+    fields: Fields = {"question": question, "choices": tuple(choices), "number": str(right)}
     return JaExample(_id(row, "id", "q_id"), question, choices[right], fields, tuple(choices), right)
 
 
@@ -107,7 +107,7 @@ def jcola(row: Row, place: str) -> JaExample:
 
 
 def _with_passages(row: Row, question: str, answers: tuple[str, ...], passages: Sequence[tuple[str, str]]) -> JaExample:
-    fields = {
+    fields: Fields = {
         "question": question,
         "passage": tuple(text for _, text in passages),
         "titled_passages": tuple(f"[題名]:{title}\n[問題]:{text}" for title, text in passages),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from evo_merge.tasks.base import Answering, Decoding, Likelihoods, LogLikelihood
-from evo_merge.tasks.japanese import check_installed, normalised, words
+from evo_merge.tasks.japanese import normalised, words
 from evo_merge.tasks.jp_lmeh.prompts import JaExample, PromptVersion
 from evo_merge.tasks.rouge import rouge_ja
 
@@ -29,12 +29,11 @@ class Scoring(Protocol):
 
     Attributes:
         metrics: Names, the task's own first.
+        compares_words: Whether it needs the packages of the extra ``ja``.
     """
 
     metrics: tuple[str, ...]
-
-    def check(self, task: str) -> None:
-        """Raise ``ConfigError`` where a package is missing."""
+    compares_words: bool
 
     def answering(self, example: JaExample, version: PromptVersion) -> Answering:
         """How it is answered."""
@@ -47,14 +46,11 @@ class Choices:
     """The most probable choice counts, by log-likelihood (``acc``) and by log-likelihood a character (``acc_norm``)."""
 
     metrics: tuple[str, ...] = ("accuracy", "accuracy_norm")
-
-    def check(self, task: str) -> None:
-        """Nothing is needed."""
+    compares_words = False
 
     def answering(self, example: JaExample, version: PromptVersion) -> Likelihoods:
-        """Each choice after the prompt; where that is empty BOS stands for it."""
-        choices = version.choices_of(example)
-        return Likelihoods(tuple((example.context, choice) for choice in choices), example.references)
+        """Each choice after the prompt."""
+        return _compared(example, version)
 
     def score(self, example: JaExample, answer: tuple[LogLikelihood, ...]) -> tuple[float, ...]:
         """Each 0 or 1; the first of equals is taken. Characters are those of the row's own choices."""
@@ -63,10 +59,15 @@ class Choices:
         return tuple(float(values.index(max(values)) == example.right) for values in (totals, by_character))
 
 
-class Classes(Choices):
+class Classes:
     """The same for choices that all rows share, where each class counts alike (``balanced_acc``)."""
 
-    metrics = ("balanced_accuracy", "accuracy")
+    metrics: tuple[str, ...] = ("balanced_accuracy", "accuracy")
+    compares_words = False
+
+    def answering(self, example: JaExample, version: PromptVersion) -> Likelihoods:
+        """Each choice after the prompt."""
+        return _compared(example, version)
 
     def score(self, example: JaExample, answer: tuple[LogLikelihood, ...]) -> tuple[float, ...]:
         """Right or not, times the class's weight and as it is."""
@@ -80,10 +81,15 @@ class Classes(Choices):
         return {"mcc": matthews(pairs), "macro_f1": macro_f1(pairs)}
 
 
-class Sentences(Choices):
+class Sentences:
     """Two whole sentences; the right one must be the more probable, so that equals are wrong."""
 
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
+    compares_words = False
+
+    def answering(self, example: JaExample, version: PromptVersion) -> Likelihoods:
+        """Each choice after the prompt."""
+        return _compared(example, version)
 
     def score(self, example: JaExample, answer: tuple[LogLikelihood, ...]) -> tuple[float, ...]:
         """0 or 1."""
@@ -94,11 +100,8 @@ class Sentences(Choices):
 class Spans:
     """A short answer in words: exact match, and F1 of the words, the better of the references (``lm_eval/jasquad``)."""
 
-    metrics = ("exact_match", "f1")
-
-    def check(self, task: str) -> None:
-        """Words need the packages of the extra ``ja``."""
-        check_installed(task)
+    metrics: tuple[str, ...] = ("exact_match", "f1")
+    compares_words = True
 
     def answering(self, example: JaExample, version: PromptVersion) -> Decoding:
         """A line, at most as many tokens as the longest reference has."""
@@ -113,11 +116,8 @@ class Spans:
 class Summaries:
     """ROUGE-2 of a summary."""
 
-    metrics = ("rouge2",)
-
-    def check(self, task: str) -> None:
-        """Words need the packages of the extra ``ja``."""
-        check_installed(task)
+    metrics: tuple[str, ...] = ("rouge2",)
+    compares_words = True
 
     def answering(self, example: JaExample, version: PromptVersion) -> Decoding:
         """A line, at most ten tokens more than the reference has."""
@@ -131,10 +131,8 @@ class Summaries:
 class Numbers:
     """The last number of a solution in steps; only a whole one counts."""
 
-    metrics = ("accuracy",)
-
-    def check(self, task: str) -> None:
-        """Nothing is needed."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    compares_words = False
 
     def answering(self, example: JaExample, version: PromptVersion) -> Decoding:
         """A line of at most 256 tokens, the harness's usual limit."""
@@ -143,6 +141,12 @@ class Numbers:
     def score(self, example: JaExample, answer: str) -> tuple[float, ...]:
         """0 or 1."""
         return (float(last_number(answer) == float(example.answer)),)
+
+
+def _compared(example: JaExample, version: PromptVersion) -> Likelihoods:
+    """Each choice after the prompt; where that is empty BOS stands for it."""
+    choices = version.choices_of(example)
+    return Likelihoods(tuple((example.context, choice) for choice in choices), example.references)
 
 
 def last_number(text: str) -> float | None:

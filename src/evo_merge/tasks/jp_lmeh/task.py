@@ -7,6 +7,7 @@ from typing import Any
 from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
 from evo_merge.tasks.base import Answering, Decoding, Example, Prompt, Split
+from evo_merge.tasks.japanese import check_installed
 from evo_merge.tasks.jp_lmeh.benchmarks import BENCHMARKS
 from evo_merge.tasks.jp_lmeh.data import ShotSplits
 from evo_merge.tasks.jp_lmeh.prompt_versions import PROMPTS
@@ -60,7 +61,8 @@ class JpLmeh:
         chosen = BENCHMARKS[benchmark]
         self.name = name
         self._scoring = chosen.scoring
-        self._scoring.check(name)
+        if chosen.scoring.compares_words:
+            check_installed(name)
         self.metrics = chosen.scoring.metrics
         self.objectives = self.metrics[:1]
         self.version = _version_named(benchmark, str(prompt_version))
