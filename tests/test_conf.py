@@ -22,7 +22,8 @@ NEEDED = {  # what has no default, because only the user knows it
     "models=custom": ["models.sources=[a]"],
     "models=smollm2_ja_math": ["models.adapters=a"],
     "task=smollm2_ja_math": ["models.adapters=a"],
-    "task=question_answer": ["models=tiny_ja_math"],
+    **{f"task={name}": ["models=tiny_ja_math"] for name in ("question_answer", "gsm8k", "mawps_ja", "jp_lmeh")},
+    "task=jp_lmeh_free": ["models=tiny_ja_math", "task.data=."],
     "task=multiple_choice": ["models=tiny_ja_math"],
     "merge=slerp": ["models.use=[ja,math_a]"],
     "merge=automerge": ["optimizer=random"],
@@ -33,6 +34,7 @@ NEED_A_RUN = {"optimizer=cmaes_warm"}  # the optimizers' own tests build these
 CHOICES = sorted(f"{group}={file.stem}" for group in PARTS for file in (CONF / group).glob("*.yaml"))
 PATH_CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in (CONF / "merge").glob("*/*.yaml"))
 FITTING = {"merge/encoding=binary": "cmaes_margin", "merge/encoding=slots": "catcma"}  # optimizers that know such genes
+JP_LMEH = sorted(f"task=jp_lmeh/{file.stem}" for file in (CONF / "task" / "jp_lmeh").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 YAMLS = sorted(str(file.relative_to(CONF)) for file in CONF.rglob("*.yaml"))
 
@@ -55,6 +57,7 @@ def keys(node, path):
 def test_conf_has_the_groups_that_the_program_composes():
     assert {file.parent.name for file in CONF.glob("*/*.yaml")} == {*PARTS, "experiment"}
     assert {group for group, _ in (choice.split("=") for choice in PATH_CHOICES)} == {"merge/encoding", "merge/scales"}
+    assert len(JP_LMEH) == 9 + 3
     assert len(CHOICES) >= 9 + 15 + 6 + 6 + 1 + 3 + 3 + 2
     assert len(PATH_CHOICES) >= 4 + 4
 
@@ -65,6 +68,14 @@ def test_every_choice_composes_and_fits(choice):
 
     check(config, PARTS)
     run_settings(config)
+
+
+@pytest.mark.parametrize("choice", JP_LMEH)
+def test_every_task_of_the_harness_composes_fits_and_builds(choice):
+    config = composed(choice, "models=tiny_ja_math")
+
+    check(config, PARTS)
+    assert instantiate(config.task, _convert_="all").objectives
 
 
 @pytest.mark.parametrize("choice", PATH_CHOICES)

@@ -17,6 +17,7 @@ from evo_merge.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from evo_merge.models.pool import Pool
     from evo_merge.recipe import Recipe
+    from evo_merge.tasks.base import Split
 
 PARTS = ("task", "generator", "trainer")
 
@@ -52,6 +53,28 @@ def _job(config: DictConfig) -> None:
     what = task.name if config.completions is not None else f"{task.name} {config.split}"
     for name, rows in scored.items():
         _print_scores(rows, f"{what}, {name}" if name else what)
+    if config.completions is None:
+        _print_of_the_whole(task, config.split, scored)
+
+
+def _print_of_the_whole(task: Any, split: Split, scored: Mapping[str, list[dict[str, Any]]]) -> None:
+    """What is no number of one example: corpus-level metrics, and the table of several tasks with their named average."""
+    import numpy as np
+
+    from evo_merge.scoreboard import scoreboard
+
+    if hasattr(task, "corpus_metrics"):
+        for name, rows in scored.items():
+            found = task.corpus_metrics(task.examples(split), [row["completion"] for row in rows])
+            if found:
+                listed = ", ".join(f"{metric} {value:.3f}" for metric, value in found.items())
+                print(f"{task.name} {split}{', ' if name else ''}{name}, of all answers together: {listed}")  # noqa: T201
+    if getattr(task, "average", None):
+        by_model = {
+            name: {key: float(np.mean([row[key] for row in rows if key in row])) for key in task.objectives}
+            for name, rows in scored.items()
+        }
+        print(scoreboard(task.average, by_model, task.objectives))  # noqa: T201
 
 
 def _judge_saved(task: Any, path: str) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def _characters(task: Task, example: Example) -> int:
     """Of what the model reads for an example, and the most new tokens."""
     way = task.answering_of(example)
     if isinstance(way, Decoding):
-        return len(str(task.prompt(example))) + way.max_new_tokens
+        return len(str(task.prompt(example))) + way.at_most
     return max((len(str(context or "")) + len(continuation) for context, continuation in way.pairs), default=0)
 
 
@@ -141,7 +141,7 @@ def describe_plan(
     n_test = len(task.examples("test"))
     ways = [task.answering_of(example) for example in task.examples("search")]
     # Where continuations are compared, all are read at once: about the time of one new token.
-    limit = max(way.max_new_tokens if isinstance(way, Decoding) else 1 for way in ways)
+    limit = max(way.at_most if isinstance(way, Decoding) else 1 for way in ways)
     speed = _Speed.measured(needs.device, pool.out_dtype)
     merging = (needs.models + needs.candidate) / speed.bytes_a_second if needs.candidate else 0.0
     per_candidate = merging + _answer_seconds(n_search, limit, batch_size, needs, pool, speed)

@@ -45,6 +45,14 @@ def test_some_examples_keep_their_rows_and_count_from_0(tokenizer, counting):
     assert rendered.only(None) is rendered
 
 
+def test_a_limit_given_as_texts_is_counted_in_the_tokenizers_tokens(tokenizer, counting):
+    task = counting(Decoding(2, ("w9",), as_long_as=("w1", "w1 w2 w3")), n_examples=1)
+
+    (batch,) = render_split(task, "search", tokenizer, window=64, batch_size=4)
+
+    assert batch.decoding == Decoding(5, ("w9",))  # w1 w2 w3 without the BOS, and two more
+
+
 def test_messages_go_through_the_chat_template(tokenizer, counting, monkeypatch):
     task = counting(n_examples=1)
     monkeypatch.setattr(task, "prompt", lambda example: [{"role": "w1", "content": "w2 w3"}], raising=False)

@@ -123,7 +123,7 @@ def render_split(
     examples = tuple(task.examples(split))
     if not examples:
         raise DataError(f"task '{task.name}' has no examples in its '{split}' split")
-    answerings = tuple(map(task.answering_of, examples))
+    answerings = tuple(_limited(task.answering_of(example), tokenizer) for example in examples)
     generated = {i: each for i, each in enumerate(answerings) if isinstance(each, Decoding)}
     rows = {i: _token_ids(tokenizer, task.prompt(examples[i])) for i in generated}
     _check_lengths([examples[i] for i in generated], list(rows.values()), list(generated.values()), split, window)
@@ -133,6 +133,14 @@ def render_split(
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     prompts = tuple(tuple(rows.get(i, ())) for i in range(len(examples)))
     return RenderedSplit(examples, prompts, answerings, scored, padding, batch_size, is_packed)
+
+
+def _limited(answering: Answering, tokenizer: PreTrainedTokenizerBase) -> Answering:
+    """The limit in tokens, where it was given in texts."""
+    if isinstance(answering, Likelihoods) or not answering.as_long_as:
+        return answering
+    longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answering.as_long_as)
+    return Decoding(max(longest + answering.max_new_tokens, 1), answering.stop)
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:

@@ -58,10 +58,17 @@ class Decoding:
     Attributes:
         max_new_tokens: A completion is cut after so many tokens.
         stop: A completion ends before the first occurrence of any of these strings.
+        as_long_as: Texts; where there are any, ``max_new_tokens`` are allowed beyond the tokens of the longest of them.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    as_long_as: tuple[str, ...] = ()
+
+    @property
+    def at_most(self) -> int:
+        """New tokens at most, whatever the tokenizer: no text has more tokens than bytes."""
+        return self.max_new_tokens + max((len(text.encode()) for text in self.as_long_as), default=0)
 
 
 FREELY = Decoding(max_new_tokens=64)  # a question from outside, of a task that compares; fits a small window

@@ -22,7 +22,8 @@ AnswerCheck: TypeAlias = Callable[[str], str | None]
 Refine: TypeAlias = Callable[[Example, Mapping[str, object], str], Example]
 """Makes a task's own example of what was read, the row's fields, and where the row stands (for messages)."""
 
-_Row: TypeAlias = tuple[str, Mapping[str, object]]  # where it stands, for messages; its fields
+Row: TypeAlias = tuple[str, Mapping[str, object]]
+"""Where a row stands, for messages; its fields."""
 
 _THOUSANDS_SEPARATOR = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # Punctuation that changes what is asked: 3.5 is not 35, and 12-5 is not 12 5.
@@ -86,7 +87,7 @@ def read_file(
         DataError: The file is missing, not JSON Lines or empty, or a row lacks its question or answer or repeats an id;
             names the file and the line.
     """
-    rows = _json_lines(path, option=f"task.files.{split}")
+    rows = file_rows(path, split)
     return _examples(rows, split, columns, limit, check, refine, nothing=f"task.files.{split}: file '{path}' has no rows")
 
 
@@ -112,8 +113,31 @@ def read_hub(
         DataError: The hub cannot be reached or has no such dataset, or a row cannot be used.
     """
     named = " ".join(filter(None, (source.path, source.name, source.split)))
-    rows = ((f"'{named}', row {number}", row) for number, row in enumerate(_hub_rows(source, split)))
+    rows = hub_rows(source, split)
     return _examples(rows, split, columns, limit, check, refine, nothing=f"task.hub.{split}: dataset '{named}' has no rows")
+
+
+def file_rows(path: str, use: str) -> Iterator[Row]:
+    """The rows of a JSON Lines file, as they stand.
+
+    Args:
+        path: From the current directory; ``~`` is the home folder.
+        use: The split, or what else the rows are for; names the option ``task.files`` in messages.
+
+    Raises:
+        DataError: The file is missing or not JSON Lines.
+    """
+    return _json_lines(path, option=f"task.files.{use}")
+
+
+def hub_rows(source: HubSource, use: str) -> Iterator[Row]:
+    """The rows of a dataset on the hub, or of its copy in the local cache.
+
+    Raises:
+        DataError: The hub cannot be reached or has no such dataset.
+    """
+    named = " ".join(filter(None, (source.path, source.name, source.split)))
+    return ((f"'{named}', row {number}", row) for number, row in enumerate(_hub_rows(source, use)))
 
 
 def read_completions(path: str, columns: Columns, check: AnswerCheck | None = None) -> list[tuple[Example, str]]:
@@ -168,7 +192,7 @@ def normalised(text: str) -> str:
 
 
 def _examples(
-    rows: Iterable[_Row],
+    rows: Iterable[Row],
     split: Split,
     columns: Columns,
     limit: int | None,
@@ -226,7 +250,7 @@ def _text(value: object, place: str, column: str) -> str:
     return f"{Decimal(str(value)):f}"
 
 
-def _json_lines(path: str, option: str) -> Iterator[_Row]:
+def _json_lines(path: str, option: str) -> Iterator[Row]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataError(f"{option}: there is no file '{path}' (looked from {Path.cwd()})")
@@ -254,7 +278,7 @@ def _json_object(line: str, place: str) -> dict[str, object]:
     return row
 
 
-def _hub_rows(source: HubSource, split: Split) -> Any:
+def _hub_rows(source: HubSource, split: str) -> Any:
     try:
         # Heavy, and wanted only where no local file is named.
         import datasets

@@ -20,12 +20,13 @@ class Several:
 
     name = "several"
 
-    def __init__(self, *, parts: Mapping[str, Task], allow_overlap: bool) -> None:
+    def __init__(self, *, parts: Mapping[str, Task], allow_overlap: bool, average: str | None = None) -> None:
         """Check the parts; no data is read before the first call of ``examples``.
 
         Args:
             parts: The tasks by name, at least two: ``+task@task.parts.ja=tiny_ja_math``.
             allow_overlap: Whether a part's split may share questions with another split of another part.
+            average: What ``evaluate`` calls the mean of the objectives, in a table of them; ``None`` where it means nothing.
 
         Raises:
             ConfigError: There are fewer than two, or a name that cannot be one.
@@ -46,6 +47,7 @@ class Several:
         self.metrics = tuple(dict.fromkeys((*self.objectives, *others)))
         languages = {part.language for part in parts.values()}
         self.language = languages.pop() if len(languages) == 1 else None
+        self.average = average
         self._allow_overlap = allow_overlap
         self._read: dict[Split, tuple[Example, ...]] = {}
 
@@ -93,6 +95,17 @@ class Several:
         scored = dict(zip(part.metrics, part.score(own, answer), strict=True))
         known = {f"{name}{_SEPARATOR}{metric}": value for metric, value in scored.items()}
         return tuple(known.get(metric, math.nan) for metric in self.metrics)
+
+    def corpus_metrics(self, examples: Sequence[Example], completions: Sequence[str]) -> dict[str, float]:
+        """Those of the parts that have any, by the part's name."""
+        found: dict[str, float] = {}
+        for name, part in self._parts.items():
+            if not hasattr(part, "corpus_metrics"):
+                continue
+            mine = [i for i, example in enumerate(examples) if self._of(example)[0] == name]
+            made = part.corpus_metrics([self._of(examples[i])[2] for i in mine], [completions[i] for i in mine])
+            found |= {f"{name}{_SEPARATOR}{metric}": value for metric, value in made.items()}
+        return found
 
     def _refuse_overlap(self, split: Split, examples: Sequence[Example]) -> None:
         """Compare each part's examples with the other splits of the other parts; with its own each part did that itself."""

@@ -39,8 +39,8 @@ class Splits:
             ConfigError: A value makes no sense; names the option.
         """
         self._task, self._columns, self._check, self._refine = task, columns, check, refine
-        self._files = _checked_files(plain(files))
-        self._hub = _checked_hub(plain(hub))
+        self._files = checked_files(plain(files))
+        self._hub = checked_hub(plain(hub))
         self._limit = checked_limit(plain(limit))
         if not isinstance(allow_overlap, bool):
             raise ConfigError(f"task.allow_overlap: must be true or false, got {allow_overlap!r}")
@@ -91,18 +91,22 @@ class Splits:
         return self._read[split]
 
 
-def _checked_files(files: Mapping[str, str | None]) -> dict[Split, str | None]:
-    check_keys("files", files, SPLITS)
+def checked_files(files: Mapping[str, str | None], uses: Sequence[str] = SPLITS) -> dict[str, str | None]:
+    """Per split, or whatever the files are for, a file or ``None``; or ``ConfigError``."""
+    check_keys("files", files, uses)
     for split, file in files.items():
         if file is not None and (not isinstance(file, str) or not file):
             raise ConfigError(f"task.files.{split}: must be the path of a JSON Lines file, got {file!r}")
-    return {split: files.get(split) for split in SPLITS}
+    return {use: files.get(use) for use in uses}
 
 
-def _checked_hub(hub: Mapping[str, Mapping[str, str | None] | None] | None) -> dict[Split, HubSource | None]:
-    check_keys("hub", hub or {}, SPLITS)
-    sources: dict[Split, HubSource | None] = dict.fromkeys(SPLITS)
-    for split in SPLITS:
+def checked_hub(
+    hub: Mapping[str, Mapping[str, str | None] | None] | None, uses: Sequence[str] = SPLITS
+) -> dict[str, HubSource | None]:
+    """Per split, or whatever the datasets are for, one or ``None``; or ``ConfigError``."""
+    check_keys("hub", hub or {}, uses)
+    sources: dict[str, HubSource | None] = dict.fromkeys(uses)
+    for split in uses:
         source = (hub or {}).get(split)
         if source is None:
             continue
