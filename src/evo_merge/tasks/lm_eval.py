@@ -120,7 +120,7 @@ class LmEval:
             examples = [example for name, task in self._tasks.items() for example in self._asked(name, task, split)]
             if not examples and split != "validation":
                 raise DataError(
-                    f"task '{self.name}' has no {split} problems; give it more of the data: task.share.{split}, task.splits.{split}"
+                    f"task '{self.name}' has no {split} problems; give it some: task.share.{split}, task.splits.{split}"
                 )
             self._read[split] = tuple(examples)
             self._weigh(split)
