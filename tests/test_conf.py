@@ -24,6 +24,7 @@ NEEDED = {  # what has no default, because only the user knows it
     "task=smollm2_ja_math": ["models.adapters=a"],
     "task=question_answer": ["models=tiny_ja_math"],
     "task=multiple_choice": ["models=tiny_ja_math"],
+    "task=lm_eval": ["task.names=[a]", "models=tiny_ja_math"],
     "merge=slerp": ["models.use=[ja,math_a]"],
     "merge=automerge": ["optimizer=random"],
     "optimizer=cmaes_warm": ["optimizer.study=outputs/earlier"],
