@@ -136,11 +136,11 @@ def _feeding(task: Any, chosen: Mapping[Split, Source | None], share: Mapping[Sp
     for source, name in names.items():
         if name is not None and name not in (names[each] for each in has):
             has.append(source)
-    for split, source in chosen.items():
-        if source is not None and source not in has:
+    for split, wanted in chosen.items():
+        if wanted is not None and wanted not in has:
             there = ", ".join(has)
             raise ConfigError(
-                f"task.splits.{split}: harness task '{task.task_name}' has no {source} split of its own, only {there}"
+                f"task.splits.{split}: harness task '{task.task_name}' has no {wanted} split of its own, only {there}"
             )
     test = chosen["test"] or ("test" if "test" in has else "validation")
     spare: list[Source] = [source for source in ("training", "validation") if source in has and source != test]

@@ -8,7 +8,7 @@ aggregation of the harness             here
 ``mean``, ``nanmean``                  as it is; where lower is better ``minus_<metric>``, its negative
 ``perplexity``                         ``log_likelihood``; the perplexity is exp(-mean)
 ``weighted_perplexity``                ``log_likelihood_per_word`` (or byte): log-likelihood over the split's mean number
-                                       of words, so that the perplexity is exp(-mean); shares no column with the next
+                                       of words, so that the perplexity is exp(-mean)
 ``bits_per_byte``                      ``log_likelihood_per_byte``; the bits are -mean / ln 2
 f1, mcc, bleu, chrf, a function, ...   left out: no number of a problem by itself has it as its mean
 =====================================  ==============================================================================
