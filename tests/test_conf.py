@@ -25,6 +25,7 @@ NEEDED = {  # what has no default, because only the user knows it
     **{f"task={name}": ["models=tiny_ja_math"] for name in ("question_answer", "gsm8k", "mawps_ja", "jp_lmeh")},
     "task=jp_lmeh_free": ["models=tiny_ja_math", "task.data=."],
     "task=multiple_choice": ["models=tiny_ja_math"],
+    "task=lm_eval": ["task.names=[a]", "models=tiny_ja_math"],
     "merge=slerp": ["models.use=[ja,math_a]"],
     "merge=automerge": ["optimizer=random"],
     "optimizer=cmaes_warm": ["optimizer.study=outputs/earlier"],

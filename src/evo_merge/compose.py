@@ -119,7 +119,8 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
     for split in needed_splits(settings):
         if not task.examples(split):
             raise ConfigError(
-                f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE"
+                f"task '{task.name}' has no examples for the '{split}' split; name them with task.files.{split}=FILE, "
+                f"or of task=lm_eval with task.share.{split}=0.3"
             )
     pool = new_pool(config, headers_only=settings.plan)
     ingredients = _ingredients(pool)

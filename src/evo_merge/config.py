@@ -22,6 +22,7 @@ _MAPPINGS = (Mapping, dict)
 _HINTS = {
     "models.sources": "choose a pool with models=<name>, or name your own: models.base=DIR 'models.sources=[DIR,DIR]'",
     "task.parts": "name two tasks or more: '+task@task.parts.ja=tiny_ja_math' '+task@task.parts.en=tiny_en_math'",
+    "task.names": "name tasks of lm-evaluation-harness: 'task.names=[my_task]', your own with task.include_path=DIR",
     "models.adapters": "name the folder that holds the LoRA adapters: models.adapters=DIR",
 }
 
