@@ -1,7 +1,6 @@
 """Examples from files and from the hub, and what is refused."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,11 +137,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_hub_out_of_reach_says_how_to_name_a_local_file() -> None:
     source = HubSource("some-org/some-dataset", "ja", "test", None)
-    started = time.monotonic()
-
     with pytest.raises(DataError, match=r"'some-org/some-dataset'.* from the hub .*task\.files\.search=FILE") as caught:
         read_hub(source, "search", COLUMNS)
-    assert time.monotonic() - started < 20
     assert "\n" not in str(caught.value)
 
 
