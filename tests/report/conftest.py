@@ -225,7 +225,7 @@ class Recorder:
         self._seed += 1
         solved = np.random.default_rng(self._seed).permutation(np.arange(n) < round(rate * n)).astype(float)
         scores = np.stack([solved, np.ones(n)], axis=1)
-        found = Evaluation(METRICS, 1, scores, ("答えは9個です。",) * n, None, 0.01, 0.5, 40 * n, portion.positions)
+        found = Evaluation(METRICS, 1, scores, ("答えは9個です。",) * n, None, 0.01, 0.5, 40 * n, positions=portion.positions)
         self.study.record_evaluation(recipe, portion, found)
 
 

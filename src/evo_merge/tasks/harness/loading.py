@@ -76,7 +76,7 @@ def _manager(names: Sequence[str], folders: list[str]) -> Any:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise ConfigError(
-            f"task=lm_eval needs lm-evaluation-harness ({error}): pip install -c constraints.txt -e '.[lm_eval]'"
+            f"task=lm_eval needs lm-evaluation-harness ({error}): pip install -c constraints.txt -e '.[harness]'"
         ) from error
     # It warns of every default that a YAML leaves out, and of thousands of its own names.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
