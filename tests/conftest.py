@@ -6,6 +6,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
+import contextlib
 import importlib
 import shutil
 import sqlite3
@@ -16,6 +17,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+# absl, which ROUGE imports, logs to the standard error of its first import and closes that when logging is set up anew, unless
+# it is the process' own: not one of those that pytest captures with.
+with contextlib.suppress(ImportError), contextlib.redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401
 
 FAMILY = Path(__file__).parents[1] / "src" / "evo_merge" / "models" / "tiny" / "tiny_ja_math"
 
