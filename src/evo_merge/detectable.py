@@ -12,7 +12,7 @@ from evo_merge.statistics.paired import discordant_share
 from evo_merge.statistics.power import ALPHA, POWER, detectable_difference, detectable_mean_difference
 
 _UNRELATED = 0.5  # share of right and wrong answers in which two unrelated models differ that are right half the time: the most
-_TOO_MUCH = 0.1  # a lead that merges seldom have
+_TOO_MUCH = 0.15  # a lead that merges seldom have over good models
 _FEWEST = 2
 
 
