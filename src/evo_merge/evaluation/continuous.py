@@ -141,11 +141,21 @@ class Loop:
             greatest, chosen = logits.max(dim=-1)
             finite, tokens = greatest.isfinite().tolist(), chosen.tolist()
             for k, i in enumerate(places):
-                self._take(i, proposals[i], tokens[k], finite[k])
+                if all(finite[k]) or len(finite[k]) == 1:
+                    self._take(i, proposals[i], tokens[k], finite[k])
+                else:
+                    self._step_alone(i, proposals[i])
+
+    def _step_alone(self, i: int, proposal: list[int]) -> None:
+        """A row's next token without what a draft proposed or what filled it up: 0 times nan is nan, so that spoils it all."""
+        self._cache.wipe(i, self._lengths[i])
+        greatest, chosen = self._forward([i], [(self._active[i].last,)], [self._lengths[i]], keep=0).max(dim=-1)
+        self._take(i, proposal, chosen[0].tolist(), greatest[0].isfinite().tolist())
 
     def _take(self, i: int, proposal: list[int], chosen: list[int], finite: list[bool]) -> None:
         row = self._active[i]
-        n_held = next((j for j, token in enumerate(proposal) if chosen[j] != token), len(proposal))
+        n_most = min(len(proposal), len(chosen) - 1)
+        n_held = next((j for j in range(n_most) if chosen[j] != proposal[j]), n_most)
         self.counts.drafted += len(proposal)
         self.counts.accepted += n_held
         self._lengths[i] += n_held + 1
