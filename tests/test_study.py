@@ -14,6 +14,7 @@ from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step, recipe_hash
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Example, Portion
+from evo_merge.tasks.multiple_choice import ChoiceExample
 
 SEARCH = Portion("search")
 EXAMPLES = [Example("a", "1たす1は？", "2"), Example("b", "いくつ\nですか", "0.1")]
@@ -262,6 +263,15 @@ def test_changed_data_is_refused(tmp_path):
             with pytest.raises(StudyError, match="the data of the 'search' split changed"):
                 study.record_examples("search", other)
         study.record_examples("test", EXAMPLES[:1])  # a split of its own
+
+
+def test_examples_of_a_tasks_own_kind_are_known_again_and_told_apart_by_what_is_asked(tmp_path):
+    own = [ChoiceExample("a", "1 + 1?", "2", choices=("2", "3"), right=0)]
+    with opened(Study.create(tmp_path)) as study:
+        study.record_examples("search", own, "these choices")
+        study.record_examples("search", own, "these choices")
+        with pytest.raises(StudyError, match="the data of the 'search' split changed"):
+            study.record_examples("search", own, "other choices")
 
 
 def test_a_model_beside_the_search_keeps_its_recipe_and_its_place(tmp_path):

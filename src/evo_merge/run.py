@@ -50,7 +50,7 @@ from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Recorded, Run
 from evo_merge.stages import Conditions
 from evo_merge.study import Study, opened
-from evo_merge.tasks.base import Portion, Task
+from evo_merge.tasks.base import Portion, Task, digest_of
 from evo_merge.trackers.base import Candidate, SearchStart, Tracker
 from evo_merge.trackers.progress import Progress
 
@@ -139,7 +139,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
         )
 
         def evaluator_of(stage: str, task: Task) -> Recorded:
-            study.record_examples(Portion("search", stage=stage).key, task.examples("search"))
+            study.record_examples(Portion("search", stage=stage).key, task.examples("search"), digest_of(task, "search"))
             assembler = cast(Assembler, scorer.assembler)  # one for all tasks, so that nothing is resident twice
             inner = new_evaluator(assembler, task, parts.generator, parts.trainer, ["search"], ())
             inner.use_drafts(Neighbours(study))
@@ -198,7 +198,7 @@ def _describe(study: Study, parts: Parts) -> None:
         study.set(key, value)
     study.record_fingerprints({str(model.reference): model.fingerprint for model in parts.pool.models})
     for split in parts.splits:
-        study.record_examples(split, parts.task.examples(split))
+        study.record_examples(split, parts.task.examples(split), digest_of(parts.task, split))
 
 
 def _score_entrants(parts: Parts, study: Study, evaluator: Recorded, trackers: Sequence[Tracker]) -> dict[str, float]:

@@ -214,19 +214,26 @@ class Study:
 
     # -- what is asked of the models ---------------------------------------------------------------------------------------
 
-    def record_examples(self, split: str, examples: Sequence[Example]) -> None:
+    def record_examples(self, split: str, examples: Sequence[Example], asked: str = "") -> None:
         """Keep the examples of a whole split, named by its portion's key.
+
+        Args:
+            split: The key.
+            examples: A task's own kind may have more fields, which are not kept; what the models are asked stands for them.
+            asked: ``digest_of`` the split; empty where nobody will ask.
 
         Raises:
             StudyError: A resumed run has other data than it began with.
         """
-        known = self.examples(split)
-        if known and list(known) != list(examples):
+        known, digest = self.examples(split), self.get(f"asked/{split}") or asked
+        kept = [Example(example.id, example.question, example.answer) for example in examples]
+        if known and (known != kept or digest != asked):
             raise StudyError(f"the data of the '{split}' split changed since the run began; restore it, or start a new run")
         if not known:
-            rows = [(split, i, e.id, e.question, e.answer) for i, e in enumerate(examples)]
+            rows = [(split, i, e.id, e.question, e.answer) for i, e in enumerate(kept)]
             with self._db:
                 self._db.executemany("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", rows)
+                self._db.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (f"asked/{split}", asked))
 
     def examples(self, split: str) -> list[Example]:
         """The examples of a split, in the order of the rows of every evaluation of it."""

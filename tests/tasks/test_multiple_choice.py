@@ -118,6 +118,7 @@ def test_a_search_over_a_mixed_task_completes_and_is_asked_and_scored(command: C
     assert len(evaluation.column("ja/accuracy")) == 4
     assert len(evaluation.column("brevity")) == 4  # of what was written only
     assert command("run", "何個ですか。", verb="ask").code == 0
+    assert command("resume=run", "budget.generations=2").code == 0  # its examples are found to be those it began with
     scored = command("run=run", *task, verb="evaluate")
     assert scored.code == 0
     assert "choice/accuracy" in scored.out

@@ -1,6 +1,7 @@
 """What a task is: examples per split, a prompt for each, how it is answered, and the scoring of the answer."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -147,3 +148,10 @@ class Task(Protocol):
         ``tuple[LogLikelihood, ...]``, one a pair. nan for a metric that the example is not one of, where the task is made
         of several.
         """
+
+
+def digest_of(task: Task, split: Split) -> str:
+    """Stands for every text that the models are given on a split: prompts, and the continuations that are compared."""
+    asked = [(task.prompt(example), task.answering_of(example)) for example in task.examples(split)]
+    texts = [(prompt, way.pairs if isinstance(way, Likelihoods) else None) for prompt, way in asked]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
