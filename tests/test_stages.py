@@ -15,7 +15,9 @@ from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.optimizers.cmaes_restart import CMAESRestart
 from evo_merge.optimizers.random import RandomSearch
+from evo_merge.pairs import hopeful
 from evo_merge.pareto import Front
+from evo_merge.program import Conditions, SingleSearch
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, recipe_hash
 from evo_merge.search import Budget, Recorded, Run, count_evaluated, ranked_candidates
 from evo_merge.spaces.base import Ingredients
@@ -23,7 +25,7 @@ from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.spaces.path_encodings import Segments
 from evo_merge.spaces.path_scales import NoScales
-from evo_merge.stages import Conditions, Hybrid, SingleSearch, _hopeful
+from evo_merge.stages import Hybrid
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Example, Portion
 from evo_merge.trackers.base import Candidate, SearchStart
@@ -401,18 +403,18 @@ def searched(name, *members):
 N_ASKED = 50
 
 
-def hopeful(*searches):
-    return [search.stage.name for search in _hopeful(searches)]
+def names_left(*searches):
+    return [search.stage.name for search in hopeful(searches)]
 
 
 def test_a_pair_clearly_behind_in_every_objective_is_dropped():
     ahead, mixed, behind = searched("x", ([0.9, 0.1], 0)), searched("y", ([0.1, 0.5], 0)), searched("z", ([0.1, 0.1], 0))
-    assert hopeful(ahead, mixed) == ["x", "y"]
-    assert hopeful(ahead, mixed, behind) == ["x", "y"]
+    assert names_left(ahead, mixed) == ["x", "y"]
+    assert names_left(ahead, mixed, behind) == ["x", "y"]
 
 
 def test_a_pair_that_keeps_to_the_constraints_is_not_dropped_for_one_that_does_not():
-    assert hopeful(searched("good", ([0.9], 3.0)), searched("kept", ([0.4], 0.0))) == ["kept"]
-    assert hopeful(searched("good", ([0.9], 3.0)), searched("bad", ([0.4], 2.0))) == ["good"]
-    assert hopeful(searched("nothing"), searched("kept", ([0.4], 0.0))) == ["kept"]
-    assert hopeful(searched("nothing"), searched("no more")) == ["nothing", "no more"]
+    assert names_left(searched("good", ([0.9], 3.0)), searched("kept", ([0.4], 0.0))) == ["kept"]
+    assert names_left(searched("good", ([0.9], 3.0)), searched("bad", ([0.4], 2.0))) == ["good"]
+    assert names_left(searched("nothing"), searched("kept", ([0.4], 0.0))) == ["kept"]
+    assert names_left(searched("nothing"), searched("no more")) == ["nothing", "no more"]

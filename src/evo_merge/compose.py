@@ -24,12 +24,13 @@ from evo_merge.objectives import Aim, aim_of
 from evo_merge.optimizers.base import Expects, Optimizer
 from evo_merge.plan import Needs, needs_of
 from evo_merge.portions import OfGeneration, disagreement_portion, fixed_portion, search_portion
+from evo_merge.program import Program, SingleSearch, starts
 from evo_merge.racing.race import Race
 from evo_merge.recipe import ParameterSpaceRecipe, methods_of
 from evo_merge.search import Budget
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
-from evo_merge.stages import Hybrid, Program, SingleSearch, starts
+from evo_merge.stages import Hybrid
 from evo_merge.study import Entrant
 from evo_merge.tasks.base import SPLITS, Split, Task
 from evo_merge.tasks.several import Several

@@ -8,6 +8,7 @@ from evo_merge.study import Study
 from evo_merge.tasks.base import Portion
 
 _NEAREST = 3  # candidates that are asked; more are seldom right where these are wrong
+_LAST = 512  # candidates that are looked at: what came long before is seldom near, and genomes of paths have thousands of genes
 
 
 class Neighbours:
@@ -28,7 +29,7 @@ class Neighbours:
 
         A recipe that no candidate has, such as a source's, gets none.
         """
-        earlier = self._study.earlier(recipe_hash(recipe))
+        earlier = self._study.earlier(recipe_hash(recipe), _LAST)
         wanted = range(n_examples) if portion.positions is None else portion.positions
         found: dict[int, list[str]] = {position: [] for position in wanted}
         if earlier:

@@ -44,11 +44,11 @@ from evo_merge.models.pool import Pool
 from evo_merge.objectives import has_chance
 from evo_merge.plan import describe_plan, refuse_shortage
 from evo_merge.population import Neighbours
+from evo_merge.program import Conditions
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
 from evo_merge.search import Recorded, Run
-from evo_merge.stages import Conditions
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion, Task, digest_of
 from evo_merge.trackers.base import Candidate, SearchStart, Tracker
@@ -159,7 +159,13 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             return np.stack(columns)
 
         conditions = Conditions(
-            *(run, evaluator, evaluator_of, parts.portion(beside), parts.aim.fitness_names, parts.budget, best_of),
+            run=run,
+            evaluator=evaluator,
+            evaluator_of=evaluator_of,
+            portion=parts.portion(beside),
+            objectives=parts.aim.fitness_names,
+            budget=parts.budget,
+            choose=best_of,
             race=parts.race,
         )
         stage_results = parts.program.conduct(conditions)

@@ -227,7 +227,13 @@ class Search:
             is_stopped = outcome.asked is not None and outcome.evaluation.failure is None
             key = (recipe_hash(recipe), portion.key)
             candidate = Candidate(
-                *(index, stage.name, number, count, genome, recipe, outcome.evaluation),
+                number=index,
+                stage=stage.name,
+                generation=number,
+                round=count,
+                genome=genome,
+                recipe=recipe,
+                evaluation=outcome.evaluation,
                 repeated=key in self._known,
                 is_stopped=is_stopped,
             )

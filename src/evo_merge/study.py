@@ -401,17 +401,21 @@ class Study:
             positions=tuple(position for position, _ in answers) if ":" in portion else None,
         )
 
-    def earlier(self, digest: str) -> tuple[Genome, list[tuple[str, Genome]]] | None:
+    def earlier(self, digest: str, most: int) -> tuple[Genome, list[tuple[str, Genome]]] | None:
         """The genome of the first candidate with a recipe, and hash and genome of those before it in its stage.
 
         Each recipe is there once, as it came last; ``None`` where no candidate has the recipe, or none is before it.
+
+        Args:
+            digest: Hash of the recipe.
+            most: Of so many candidates at most, the last ones.
         """
         query = "SELECT number, stage, genome FROM candidates WHERE recipe = ? ORDER BY number LIMIT 1"
         row = self._db.execute(query, (digest,)).fetchone()
         if row is None:
             return None
-        before = "SELECT recipe, genome FROM candidates WHERE stage = ? AND number < ? ORDER BY number"
-        others = dict(self._db.execute(before, (row[1], row[0])).fetchall())
+        before = "SELECT recipe, genome FROM candidates WHERE stage = ? AND number < ? ORDER BY number DESC LIMIT ?"
+        others = dict(reversed(self._db.execute(before, (row[1], row[0], most)).fetchall()))
         return (_genome(row[2]), [(recipe, _genome(blob)) for recipe, blob in others.items()]) if others else None
 
     def completions(self, digest: str, split: str) -> dict[int, str]:

@@ -24,6 +24,7 @@ class Optimizer(Protocol):
     needs_box: ClassVar[bool]  # and searches a gene's span where it has none; the others go wherever it gets better
     # Optionally ``takes_races: ClassVar[bool]``: nothing of a fitness counts but its rank in its own generation, or nothing at
     # all, so that a race may stop candidates. It does not suit what holds generations against each other.
+    # Optionally ``generation_size: int | None``: candidates of every generation but the first; None where they grow.
 
     def ask(self) -> Genomes:
         """The next generation, ``(population_size, dim)``, inside the box; exact whole numbers for binary and choice genes."""

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evo_merge.errors import ConfigError, EvoMergeError
+from evo_merge.command_line import guarded
+from evo_merge.errors import ConfigError, StudyError
 from evo_merge.report.comparison.compare import compare
 from evo_merge.report.comparison.run import ComparedRun, read_compared, run_folders
 from evo_merge.report.comparison.values import FairComparison
@@ -36,23 +37,20 @@ _COLUMNS = ("run", "task", "merge", "optimizer", "seed", "test score", "95 % int
 
 def main(arguments: Sequence[str]) -> int:
     """Write the reports; returns the exit code."""
+    return guarded(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str]) -> None:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(_HELP)
-        return 0
+        return
     try:
         _report(arguments)
-        sys.stdout.flush()  # here, where a reader that has gone away is no error
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the end of Python fails again
-        return 0
-    except EvoMergeError as error:
-        print(f"evo-merge: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f" to '{error.filename}'" if error.filename else ""  # a full disk does not say where
-        print(f"evo-merge: cannot write the report{where}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
+        raise StudyError(f"cannot write the report{where}: {error.strerror}") from error
 
 
 def _report(arguments: Sequence[str]) -> None:
