@@ -124,4 +124,4 @@ def quick_commits(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         return connection
 
-    monkeypatch.setattr("evo_merge.study._durable", quick)
+    monkeypatch.setattr("evo_merge.study_file._durable", quick)

@@ -332,12 +332,12 @@ def test_a_kill_while_the_record_is_created_leaves_no_half_record(tmp_path):
     program = f"""
         import os, signal, sqlite3
         from pathlib import Path
-        from evo_merge import study
+        from evo_merge import study, study_file
         def watched(connection):
             kill = lambda statement: "CREATE TABLE evaluations" in statement and os.kill(os.getpid(), signal.SIGKILL)
             connection.set_trace_callback(kill)
             return connection
-        study._durable = watched
+        study_file._durable = watched
         study.Study.create(Path({str(tmp_path)!r}))
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)

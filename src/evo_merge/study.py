@@ -8,7 +8,6 @@ doubles; it holds no pickled object.
 
 import json
 import math
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,40 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
+from evo_merge.study_file import created, read_only, resumed
 from evo_merge.tasks.base import Example, Portion
 
-SCHEMA_VERSION = 3
-FILE_NAME = "study.sqlite"
 _DOUBLE = "<f8"
-_SCHEMA = """
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE examples (split TEXT, position INTEGER, id TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
-    PRIMARY KEY (split, position));
-CREATE TABLE recipes (hash TEXT PRIMARY KEY, yaml TEXT NOT NULL);
-CREATE TABLE entrants (position INTEGER PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
-    recipe TEXT NOT NULL REFERENCES recipes (hash));
-CREATE TABLE candidates (number INTEGER PRIMARY KEY, stage TEXT NOT NULL, generation INTEGER NOT NULL, portion TEXT NOT NULL,
-    genome BLOB NOT NULL, recipe TEXT NOT NULL REFERENCES recipes (hash));
-CREATE TABLE evaluations (id INTEGER PRIMARY KEY, recipe TEXT NOT NULL REFERENCES recipes (hash), portion TEXT NOT NULL,
-    metrics TEXT NOT NULL, n_objectives INTEGER NOT NULL, fitness TEXT, scalar REAL, violation REAL NOT NULL, failure TEXT,
-    merge_seconds REAL NOT NULL, evaluation_seconds REAL NOT NULL, new_tokens INTEGER NOT NULL, UNIQUE (recipe, portion));
-CREATE TABLE answers (evaluation INTEGER REFERENCES evaluations (id), position INTEGER, completion TEXT NOT NULL,
-    scores TEXT NOT NULL, PRIMARY KEY (evaluation, position));
-"""
-# Runs from before there were races have no such table, and read as if it were empty.
-_STOPPED = "TABLE IF NOT EXISTS stopped (number INTEGER PRIMARY KEY, portion TEXT NOT NULL)"
-# What answering took, beside tokens and seconds. Runs from before there were drafts have no such table.
-_DECODING = (
-    "TABLE IF NOT EXISTS decoding (evaluation INTEGER PRIMARY KEY REFERENCES evaluations (id), n_degenerate INTEGER NOT NULL, "
-    "n_drafted INTEGER NOT NULL, n_accepted INTEGER NOT NULL)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,48 +103,17 @@ class Study:
     @classmethod
     def create(cls, folder: Path) -> "Study":
         """Start the record of a new run; raises ``StudyError`` where the folder holds one already."""
-        lock = _locked(folder)
-        if (folder / FILE_NAME).exists():
-            lock.release()
-            raise StudyError(f"'{folder}' already holds a run; continue it with resume={folder}, or choose another folder")
-        connection = _durable(sqlite3.connect(folder / FILE_NAME, timeout=60))
-        with connection:
-            connection.execute("BEGIN")  # sqlite3 begins none for a CREATE, and executescript would commit each
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(f"CREATE {_STOPPED}")
-            connection.execute(f"CREATE {_DECODING}")
-            connection.execute("INSERT INTO run VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-        return cls(connection, lock)
+        return cls(*created(folder))
 
     @classmethod
     def resume(cls, folder: Path) -> "Study":
         """Continue the record of a run; raises ``StudyError`` where there is none or another process writes to it."""
-        _refuse_missing(folder)
-        lock = _locked(folder)
-        try:
-            connection = _checked(sqlite3.connect(folder / FILE_NAME, timeout=60), folder)
-            connection.execute(f"CREATE {_STOPPED}")
-            connection.execute(f"CREATE {_DECODING}")
-        except StudyError:
-            lock.release()
-            raise
-        return cls(_durable(connection), lock)
+        return cls(*resumed(folder))
 
     @classmethod
     def read(cls, folder: Path) -> "Study":
         """Look at the record of a run, finished or not, without writing to it."""
-        _refuse_missing(folder)
-        # Where a commit was cut off, SQLite has to roll it back before anyone can read, and needs write access for that.
-        mode = "rw" if os.access(folder, os.W_OK) else "ro"
-        connection = sqlite3.connect(f"{(folder / FILE_NAME).absolute().as_uri()}?mode={mode}", uri=True, timeout=60)
-        _checked(connection, folder)
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stopped'").fetchone():
-            connection.execute(f"CREATE TEMP {_STOPPED}")  # of this connection, not of the file
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'decoding'").fetchone():
-            connection.execute(f"CREATE TEMP {_DECODING}")  # of this connection, not of the file
-        connection.execute("PRAGMA query_only = ON")
-        return cls(connection, None)
+        return cls(read_only(folder), None)
 
     def close(self) -> None:
         """Keep the time spent, and let others in."""
@@ -527,34 +472,3 @@ def _array(values: Sequence[Any]) -> NDArray[np.float64]:
 
 def _genome(blob: bytes) -> Genome:
     return np.frombuffer(blob, _DOUBLE).astype(np.float64)
-
-
-def _durable(connection: sqlite3.Connection) -> sqlite3.Connection:
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives the plug being pulled
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-def _checked(connection: sqlite3.Connection, folder: Path) -> sqlite3.Connection:
-    try:
-        row = connection.execute("SELECT value FROM run WHERE key = 'schema_version'").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise StudyError(f"'{folder / FILE_NAME}' is not the record of a run ({error})") from error
-    if row is None or row[0] != str(SCHEMA_VERSION):
-        version = None if row is None else row[0]
-        raise StudyError(f"'{folder / FILE_NAME}' has schema version {version}, this evo-merge reads version {SCHEMA_VERSION}")
-    return connection
-
-
-def _refuse_missing(folder: Path) -> None:
-    if not (folder / FILE_NAME).is_file():
-        raise StudyError(f"'{folder}' holds no run: it has no {FILE_NAME}; name a run folder such as outputs/<day>/<time>")
-
-
-def _locked(folder: Path) -> FileLock:
-    lock = FileLock(str(folder / (FILE_NAME + ".lock")))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StudyError(f"another process is running in '{folder}'; wait for it, or choose another folder") from error
-    return lock

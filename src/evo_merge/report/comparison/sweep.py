@@ -31,7 +31,7 @@ class WriteComparison(Callback):
         from evo_merge.report.comparison.run import read_compared
         from evo_merge.report.comparison.wording import console_lines
         from evo_merge.report.comparison.write import write_comparison
-        from evo_merge.study import FILE_NAME
+        from evo_merge.study_file import FILE_NAME
 
         folder = Path(config.hydra.sweep.dir)
         failed = [words for job, words in self._jobs if not (job / FILE_NAME).is_file()]
