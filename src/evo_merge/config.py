@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
@@ -23,6 +23,7 @@ _HINTS = {
     "models.sources": "choose a pool with models=<name>, or name your own: models.base=DIR 'models.sources=[DIR,DIR]'",
     "task.parts": "name two tasks or more: '+task@task.parts.ja=tiny_ja_math' '+task@task.parts.en=tiny_en_math'",
     "task.names": "name tasks of lm-evaluation-harness: 'task.names=[my_task]', your own with task.include_path=DIR",
+    "task.data": "name the folder that holds the files of the tasks: task.data=DIR",
     "models.adapters": "name the folder that holds the LoRA adapters: models.adapters=DIR",
 }
 
@@ -146,8 +147,16 @@ def check(config: DictConfig, parts: Sequence[str]) -> None:
 
 
 def _missing(config: DictConfig, parts: Sequence[str]) -> list[str]:
-    keys = OmegaConf.missing_keys(config)
-    return sorted(key for key in keys if key.split(".")[0] in parts)
+    # Not OmegaConf's own list of them: it ends at the first option that is taken from a missing one.
+    return sorted(key for part in parts if part in config for key in _unset(OmegaConf.to_container(config[part]), part))
+
+
+def _unset(node: Any, path: str) -> Iterator[str]:
+    if node == MISSING:
+        yield path
+    elif isinstance(node, Mapping):
+        for key, child in node.items():
+            yield from _unset(child, f"{path}.{key}")
 
 
 def _problems(node: Any, path: str) -> Iterator[str]:

@@ -59,6 +59,11 @@ class HuggingFaceGenerator:
         for name, value in (("batch_size", batch_size), ("token_budget", token_budget)):
             if value is not None and value < 1:
                 raise ConfigError(f"generator.{name} must be at least 1, got {value}")
+        if degenerate is not None and not isinstance(degenerate, Repetition):
+            raise ConfigError(
+                "generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, got "
+                f"{degenerate!r}"
+            )
         self.batch_size, self.drafts = batch_size, drafts
         self._token_budget, self._degenerate = token_budget, degenerate
         self._n_rows = batch_size  # fewer once the memory said no
