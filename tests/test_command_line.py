@@ -117,7 +117,7 @@ def assert_refused(ended, *parts):
         (["merge=slerp"], ["merge=slerp merges exactly 2 sources, got 3 (ja, math_a, math_b)", "models.use"]),
         (["models.base=/nowhere"], ["there is no model folder '/nowhere'"]),
         (["models=smollm2_ja_math"], ["models.adapters is not set", "models.adapters=DIR"]),
-        (["task=jp_lmeh_free", "models=tiny_ja_math"], ["task.data is not set", "task.data=DIR"]),  # its parts take it from there
+        (["task=jp_lmeh_free", "models=tiny_ja_math"], ["task.data is not set", "task.data=DIR"]),  # for its parts
         (["generator.degenerate=5"], ["generator.degenerate must be null or say", "got 5"]),
         (["task=question_answer"], ["models.sources is not set; choose a pool with models=<name>"]),
         (["task=question_answer", "models=tiny_ja_math"], ["no search examples", "task.files.search=FILE"]),

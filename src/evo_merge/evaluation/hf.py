@@ -61,8 +61,8 @@ class HuggingFaceGenerator:
                 raise ConfigError(f"generator.{name} must be at least 1, got {value}")
         if degenerate is not None and not isinstance(degenerate, Repetition):
             raise ConfigError(
-                "generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, got "
-                f"{degenerate!r}"
+                "generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, "
+                f"got {degenerate!r}"
             )
         self.batch_size, self.drafts = batch_size, drafts
         self._token_budget, self._degenerate = token_budget, degenerate
