@@ -45,6 +45,12 @@ class EvaluationSettings:
     batch: int | None = None
     subset: str = "fresh"
     racing: Any = None  # true, or a mapping of some of the rules
+    reuse: Any = None  # a run folder, or several
+
+    @property
+    def reused(self) -> list[str]:
+        """Folders of the runs whose answers are taken over."""
+        return [] if self.reuse is None else [self.reuse] if isinstance(self.reuse, str) else list(self.reuse)
 
     @property
     def race(self) -> Rules | None:
@@ -109,6 +115,10 @@ def _check_evaluation(settings: RunSettings) -> None:
             "set selection=validation besides, or evaluation.subset=fixed"
         )
     _check_racing(evaluation.racing)
+    if not (evaluation.reuse is None or isinstance(evaluation.reuse, str | list)) or not all(
+        isinstance(folder, str) for folder in evaluation.reused
+    ):
+        raise ConfigError(f"evaluation.reuse must be a run folder, a list of them or null, got {evaluation.reuse!r}")
 
 
 def _check_racing(racing: Any) -> None:

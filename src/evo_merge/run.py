@@ -48,6 +48,7 @@ from evo_merge.program import Conditions
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
+from evo_merge.reuse import Memories, earlier_studies
 from evo_merge.search import Recorded, Run
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion, Task, digest_of
@@ -82,13 +83,16 @@ def start(config: DictConfig, settings: RunSettings, names: dict[str, str], fold
     with _closing(trackers), few_threads(parts.pool):
         # Before there is a study: what cannot be read, mixed or asked leaves none behind.
         measured, scorer = _measured(parts, trackers), _scorer(parts, trackers)
-        with opened(Study.create(folder)) as study:
+        with (
+            earlier_studies(settings.evaluation.reused, config, _fingerprints(parts)) as earlier,
+            opened(Study.create(folder)) as study,
+        ):
             study.set("config", OmegaConf.to_yaml(config, resolve=True))
             study.set("names", json.dumps(names))
             study.set(_RUN_ID, run_id)
             if measured is not None:
                 study.set("mergeability", measured.to_json())
-            _run(config, parts, scorer, study, folder, trackers)
+            _run(config, parts, scorer, study, folder, trackers, earlier)
 
 
 def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
@@ -97,8 +101,13 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
         parts = compose_parts(config, settings)
         refuse_shortage(parts.needs, folder)
         trackers = _trackers(config, study.get(_RUN_ID) or "", folder)
-        with _closing(trackers), few_threads(parts.pool):
-            _run(config, parts, _scorer(parts, trackers), study, folder, trackers)
+        reused = settings.evaluation.reused
+        with (
+            _closing(trackers),
+            few_threads(parts.pool),
+            earlier_studies(reused, config, _fingerprints(parts), is_resumed=True) as earlier,
+        ):
+            _run(config, parts, _scorer(parts, trackers), study, folder, trackers, earlier)
 
 
 def _measured(parts: Parts, trackers: Sequence[Tracker]) -> Mergeability | None:
@@ -120,12 +129,26 @@ def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
     return new_evaluator(assembler, parts.task, parts.generator, parts.trainer, parts.splits, first)
 
 
-def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, folder: Path, trackers: Sequence[Tracker]) -> None:
+def _fingerprints(parts: Parts) -> dict[str, str]:
+    """What tells the models' weights from others."""
+    return {str(model.reference): model.fingerprint for model in parts.pool.models}
+
+
+def _run(
+    config: DictConfig,
+    parts: Parts,
+    scorer: Evaluator,
+    study: Study,
+    folder: Path,
+    trackers: Sequence[Tracker],
+    earlier: Sequence[Study],
+) -> None:
     _describe(study, parts)
     scorer.use_drafts(Neighbours(study))
     with _stop_on_interrupt(folder) as stop:
         sources = {entrant.name: entrant.recipe for entrant in parts.entrants if entrant.role == "source"}
-        evaluator = Recorded(Aimed(Pieced(scorer, study), parts.aim, sources, study.evaluation), study, stop.is_set)
+        memory = Memories(study, earlier, parts.task)
+        evaluator = Recorded(Aimed(Pieced(scorer, memory), parts.aim, sources, study.evaluation), study, stop.is_set)
         baselines = _score_entrants(parts, study, evaluator, trackers)
         detectable = _detectable(parts, study)
         if detectable.is_great:
@@ -143,7 +166,7 @@ def _run(config: DictConfig, parts: Parts, scorer: Evaluator, study: Study, fold
             assembler = cast(Assembler, scorer.assembler)  # one for all tasks, so that nothing is resident twice
             inner = new_evaluator(assembler, task, parts.generator, parts.trainer, ["search"], ())
             inner.use_drafts(Neighbours(study))
-            return Recorded(Pieced(inner, study), study, stop.is_set)
+            return Recorded(Pieced(inner, Memories(study, earlier, task)), study, stop.is_set)
 
         run = Run(study, trackers, begin)
 
@@ -202,7 +225,7 @@ def _describe(study: Study, parts: Parts) -> None:
     }
     for key, value in described.items():
         study.set(key, value)
-    study.record_fingerprints({str(model.reference): model.fingerprint for model in parts.pool.models})
+    study.record_fingerprints(_fingerprints(parts))
     for split in parts.splits:
         study.record_examples(split, parts.task.examples(split), digest_of(parts.task, split))
 

@@ -138,11 +138,16 @@ class Study:
 
     def record_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
         """Keep what tells the models' weights from others; raises ``StudyError`` where a resumed run has other weights."""
-        known = json.loads(self.get("fingerprints") or "null")
-        changed = [name for name, value in fingerprints.items() if known is not None and known.get(name) != value]
+        known = self.fingerprints
+        changed = [name for name, value in fingerprints.items() if known and known.get(name) != value]
         if changed:
             raise StudyError(f"the weights of '{changed[0]}' changed since the run began; restore them, or start a new run")
         self.set("fingerprints", json.dumps(fingerprints))
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What was kept of the models' weights; empty before."""
+        return dict(json.loads(self.get("fingerprints") or "{}"))
 
     def record_choice(self, number: int) -> None:
         """Keep the number of the chosen candidate, and that the test split was used for it."""

@@ -1,0 +1,154 @@
+"""What earlier runs evaluated, for a run that asks the same: ``evaluation.reuse``.
+
+An answer is taken over only where it would come out the same again: the same recipe, over models with the same weights, asked
+the same texts, answered and scored by the same settings of the same version. Whatever differs is evaluated as ever.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from evo_merge import __version__
+from evo_merge.errors import ConfigError, StudyError
+from evo_merge.evaluation.base import Evaluation
+from evo_merge.recipe import Recipe
+from evo_merge.study import Study
+from evo_merge.tasks.base import Example, Task
+
+log = logging.getLogger(__name__)
+_SAME_ANSWERS = ("batch_size", "token_budget", "drafts")  # of a generator: what changes only how fast they come
+_DATA = ("files", "limit", "share", "data")  # of a task: what its examples stand for
+
+
+class Memories:
+    """A run's study, and behind it those of earlier runs; see ``evo_merge.evaluation.pieced.Memory``.
+
+    Args:
+        own: The run's.
+        earlier: Studies that ``earlier_studies`` found to fit.
+        task: Whose metrics are wanted: an earlier run may have had objectives of its own besides.
+    """
+
+    def __init__(self, own: Study, earlier: Sequence[Study], task: Task) -> None:
+        self._own, self._earlier, self._task = own, earlier, task
+        self._same: dict[tuple[int, str], bool] = {}
+
+    def examples(self, split: str) -> list[Example]:
+        """Of a whole split, by its portion's key."""
+        return self._own.examples(split)
+
+    def portions(self, recipe: Recipe, split: str) -> list[str]:
+        """Keys of the portions of a split that a recipe has answered, here or there."""
+        keys = self._own.portions(recipe, split)
+        for study in self._asked_alike(split):
+            keys += study.portions(recipe, split)
+        return list(dict.fromkeys(keys))
+
+    def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
+        """What it scored on one of them; what an earlier run found costs this one nothing."""
+        found = self._own.evaluation(recipe, portion)
+        if found is not None:
+            return found
+        for study in self._asked_alike(portion.split(":")[0]):
+            found = study.evaluation(recipe, portion)
+            if found is not None and found.failure is None and set(self._task.metrics) <= set(found.metrics):
+                return self._of_task(found)
+        return None
+
+    def _asked_alike(self, split: str) -> Iterator[Study]:
+        for number, study in enumerate(self._earlier):
+            if (number, split) not in self._same:
+                mine, theirs = self._own.get(f"asked/{split}"), study.get(f"asked/{split}")
+                same = bool(mine) and mine == theirs and self._own.examples(split) == study.examples(split)
+                self._same[number, split] = same
+            if self._same[number, split]:
+                yield study
+
+    def _of_task(self, found: Evaluation) -> Evaluation:
+        """Without the other run's aim and costs."""
+        columns = [found.metrics.index(name) for name in self._task.metrics]
+        return replace(
+            found,
+            metrics=self._task.metrics,
+            n_objectives=len(self._task.objectives),
+            scores=np.ascontiguousarray(found.scores[:, columns]),
+            scalar=None,
+            violation=0.0,
+            merge_seconds=0.0,
+            evaluation_seconds=0.0,
+            new_tokens=0,
+            n_degenerate=0,
+            n_drafted=0,
+            n_accepted=0,
+        )
+
+
+@contextmanager
+def earlier_studies(
+    folders: Sequence[str], config: DictConfig, fingerprints: Mapping[str, str], *, is_resumed: bool = False
+) -> Iterator[list[Study]]:
+    """The studies of earlier runs whose answers would come out the same in this one, open as long as the context.
+
+    Args:
+        folders: Run folders.
+        config: Of this run, resolved.
+        fingerprints: Of this run's models.
+        is_resumed: Whether a folder that is gone is only a warning: what the run took from it is in its own study.
+
+    Raises:
+        ConfigError: A folder holds no run, or one that answers or scores otherwise; the message says what differs.
+    """
+    with ExitStack() as stack:
+        studies = []
+        for folder in folders:
+            try:
+                study = Study.read(Path(folder).expanduser())
+            except StudyError as error:
+                if not is_resumed:
+                    raise ConfigError(f"evaluation.reuse: {error}") from error
+                log.warning("evaluation.reuse: %s; what it would have spared is evaluated", error)
+                continue
+            stack.callback(study.close)
+            if difference := _difference(study, config, fingerprints):
+                raise ConfigError(
+                    f"evaluation.reuse: answers of '{folder}' would not be those of this run: {difference}; leave it out, or "
+                    "give the runs the same settings"
+                )
+            studies.append(study)
+        yield studies
+
+
+def _difference(study: Study, config: DictConfig, fingerprints: Mapping[str, str]) -> str | None:
+    """What keeps the answers of a study from being this run's, or ``None``."""
+    version = study.get("evo_merge_version")
+    if version != __version__:
+        return f"it was made by evo-merge {version}, this is {__version__}" if version else "it ended before it began"
+    theirs, ours = OmegaConf.create(study.get("config") or "{}"), config
+    for part, free in (("task", _DATA), ("generator", _SAME_ANSWERS)):
+        if different := _first_difference(_without(theirs, part, free), _without(ours, part, free), part):
+            return different
+    known = study.fingerprints
+    changed = [name for name in fingerprints.keys() & known.keys() if fingerprints[name] != known[name]]
+    return f"the weights of '{min(changed)}' are others" if changed else None
+
+
+def _without(config: Any, part: str, free: Sequence[str]) -> Any:
+    def trimmed(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: trimmed(value) for key, value in node.items() if key not in free}
+        return node
+
+    return trimmed(OmegaConf.to_container(config[part], resolve=True) if part in config else {})
+
+
+def _first_difference(theirs: Any, ours: Any, path: str) -> str | None:
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        found = (_first_difference(theirs.get(key), ours.get(key), f"{path}.{key}") for key in sorted({*theirs, *ours}))
+        return next((difference for difference in found if difference), None)
+    return None if theirs == ours else f"{path} is {theirs!r} there and {ours!r} here"
