@@ -4,11 +4,12 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evo_merge.command_line import guarded, nearest
 from evo_merge.errors import ConfigError
+from evo_merge.report.answers.estimates import Estimate, estimates, sentence
 from evo_merge.report.answers.figure import main_merge
 from evo_merge.report.answers.html import RunName
 from evo_merge.report.answers.read import Answers, read_answers
@@ -50,15 +51,16 @@ def _answers(arguments: Sequence[str]) -> None:
         answers = read_answers(study, options.get("split", "test"), who, metrics)
         merge, task = [study.get(key) or f"an unnamed {key}" for key in ("merge", "task")]
         optimizer = optimizer_name(study)
+        estimated = {metric: estimates(study, answers, metric) for metric in answers.metrics}
     out = Path(options["out"]).expanduser() if "out" in options else folder / "answers"
     try:
-        written = write_answers(answers, RunName(merge, optimizer, task, shlex.quote(str(folder))), out)
+        written = write_answers(answers, RunName(merge, optimizer, task, shlex.quote(str(folder))), out, estimated)
     except OSError as error:
         raise ConfigError(f"out: cannot write to '{out}': {error.strerror or error}") from error
     for path in written:
         print(path)
-    for sentence in _said(answers):
-        print(sentence)
+    for text in _said(answers, estimated):
+        print(text)
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
@@ -78,13 +80,14 @@ def _parsed(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
     return folders[0], options
 
 
-def _said(answers: Answers) -> list[str]:
+def _said(answers: Answers, estimated: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
     said = list(answers.notes)
     for metric in answers.metrics:
         sheet = answers.sheet(metric)
         merge = main_merge(sheet)
         if merge is not None:
             said.append(f"{metric}, {answers.split} split: {verdict(sheet, merge)}")
+        said += [f"{metric}, {answers.split} split: {sentence(*each)}" for each in estimated[metric].items()]
     return said
 
 

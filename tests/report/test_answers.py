@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +13,15 @@ import pytest
 from pyarrow import parquet
 
 from evo_merge.answers import main
+from evo_merge.evaluation.base import Evaluation
 from evo_merge.report.answers.figure import matrix_figure
 from evo_merge.report.answers.read import read_answers
 from evo_merge.report.answers.sheet import AnswerSheet, SheetModel, easiest_first, kinds, pairs
 from evo_merge.report.answers.who import DEFAULT, words
 from evo_merge.report.answers.wording import rule, verdict
 from evo_merge.study import Study, opened
-from evo_merge.tasks.base import Example
-from several_run import SEVERAL, write_several_run
+from evo_merge.tasks.base import Example, Portion
+from several_run import SEVERAL, linear, write_several_run
 
 MakeRun = Callable[..., Path]
 MakePathRun = Callable[[str], Path]
@@ -247,3 +249,30 @@ def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.
     assert "holds no run" in capsys.readouterr().err
     assert main([]) == 2
     assert "name one run folder" in capsys.readouterr().err
+
+
+def test_who_was_asked_a_part_gets_an_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = np.random.default_rng(0)
+    examples = [Example(f"p{i}", "?", "1") for i in range(40)]
+    half = Portion("search", tuple(range(20)))
+    solves = chance.random((24, 40)) < np.linspace(0.2, 0.9, 24)[:, None] * np.linspace(1.0, 0.3, 40)  # the first are easier
+    with opened(Study.create(tmp_path)) as study:
+        study.record_examples("search", examples)
+        recipes = [linear([0.1 + 0.01 * i, 0.5]) for i in range(24)]
+        study.record_generation("", 0, Portion("search"), [np.array([float(i)]) for i in range(24)], recipes)
+        for i, recipe in enumerate(recipes):
+            portion = half if i == 23 else Portion("search")
+            scores = solves[i, : 20 if i == 23 else 40].astype(np.float64)[:, None]
+            answered = Evaluation(("accuracy",), 1, scores, ("said",) * len(scores), positions=portion.positions)
+            study.record_evaluation(recipe, portion, answered)
+    assert main([str(tmp_path), "split=search", "who=22,23"]) == 0
+    said = capsys.readouterr().out
+    found = re.search(r"candidate 23 was asked 20 of 40 problems and solved (.*) %; of all .* about (.*) ± (.*) %, by", said)
+    assert found is not None
+    on_half, of_all, error = (float(number) for number in found.groups())
+    assert on_half == pytest.approx(100 * solves[23, :20].mean(), abs=0.05)
+    assert of_all < on_half  # what was left is harder
+    assert 1 < error < 15
+    assert "candidate 22 was asked" not in said
+    page = (tmp_path / "answers" / "answers.html").read_text("utf-8")
+    assert f"{of_all:.1f} ± {error:.1f} %" in page

@@ -1,5 +1,6 @@
 """``answers.html``: the sheet on one page, with the look of ``report.html``, and like it without script or load."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +9,7 @@ from markupsafe import Markup
 
 from evo_merge import __version__
 from evo_merge.report.answers.cards import Card, all_of
+from evo_merge.report.answers.estimates import Estimate
 from evo_merge.report.answers.figure import class_of, format_of, kind_of, main_merge, matrix_figure
 from evo_merge.report.answers.read import Answers
 from evo_merge.report.answers.sheet import MERGES, AnswerSheet, kinds, pairs
@@ -42,6 +44,7 @@ class _ModelRow:
     alone: int
     emergent: str
     lost: str
+    estimate: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,18 @@ class _Part:
     n_emergent: int
     lost: list[Card]
     n_lost: int
+    has_estimates: bool
 
 
-def render_answers(answers: Answers, run: RunName) -> str:
-    """The whole page."""
+def render_answers(answers: Answers, run: RunName, estimated: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """The whole page; ``estimated`` by metric and model."""
     page = (
         environment()
         .get_template("answers/page.html.j2")
         .render(
             answers=answers,
             run=run,
-            parts=[_part(answers.sheet(metric)) for metric in answers.metrics],
+            parts=[_part(answers.sheet(metric), estimated.get(metric, {})) for metric in answers.metrics],
             n_asked=len(answers.examples),
             style=Markup(STYLE),  # ours, and a child selector in it must stay what it is
             light=LIGHT,
@@ -92,7 +96,7 @@ def render_answers(answers: Answers, run: RunName) -> str:
     return clean(page)
 
 
-def _part(sheet: AnswerSheet) -> _Part:
+def _part(sheet: AnswerSheet, estimated: Mapping[str, Estimate]) -> _Part:
     merge = main_merge(sheet)
     emergent, lost = all_of(sheet, "emergent"), all_of(sheet, "lost")
     return _Part(
@@ -101,7 +105,7 @@ def _part(sheet: AnswerSheet) -> _Part:
         verdict=_no_merge(sheet) if merge is None else verdict(sheet, merge),
         rule=rule(sheet),
         figure=both_widths(partial(matrix_figure, sheet)),
-        models=_model_rows(sheet),
+        models=_model_rows(sheet, estimated),
         pairs=_pair_rows(sheet),
         is_binary=sheet.is_binary,
         has_merge=merge is not None,
@@ -111,6 +115,7 @@ def _part(sheet: AnswerSheet) -> _Part:
         n_emergent=len(emergent),
         lost=lost[:_MOST_CARDS],
         n_lost=len(lost),
+        has_estimates=bool(estimated),
     )
 
 
@@ -119,7 +124,7 @@ def _no_merge(sheet: AnswerSheet) -> str:
     return f"{n:,} of {counted(len(sheet.examples), 'problem')} {'is' if n == 1 else 'are'} solved by at least one model."
 
 
-def _model_rows(sheet: AnswerSheet) -> list[_ModelRow]:
+def _model_rows(sheet: AnswerSheet, estimated: Mapping[str, Estimate]) -> list[_ModelRow]:
     solved, written = sheet.solved, format_of(sheet)
     is_alone = solved.sum(axis=1) == 1
     rows = []
@@ -138,9 +143,14 @@ def _model_rows(sheet: AnswerSheet) -> list[_ModelRow]:
                 alone=int((solved[:, place] & is_alone).sum()),
                 emergent="" if found is None else str(len(found.emergent)),
                 lost="" if found is None else str(len(found.lost)),
+                estimate=_estimate(estimated.get(model.name)),
             )
         )
     return rows
+
+
+def _estimate(found: Estimate | None) -> str:
+    return "" if found is None else f"{100 * found.score:.1f} ± {100 * found.error:.1f} %"
 
 
 def _pair_rows(sheet: AnswerSheet) -> list[_PairRow]:

@@ -9,10 +9,11 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evo_merge.report.answers.estimates import Estimate
 from evo_merge.report.answers.figure import matrix_figure
 from evo_merge.report.answers.html import RunName, render_answers
 from evo_merge.report.answers.read import Answers
@@ -37,11 +38,20 @@ LONG_COLUMNS = (
 )
 
 
-def write_answers(answers: Answers, run: RunName, out: Path) -> list[Path]:
-    """Write all files into the folder, over earlier ones; raises ``OSError`` where that cannot be done."""
+def write_answers(
+    answers: Answers, run: RunName, out: Path, estimated: Mapping[str, Mapping[str, Estimate]] | None = None
+) -> list[Path]:
+    """Write all files into the folder, over earlier ones; raises ``OSError`` where that cannot be done.
+
+    Args:
+        answers: What is shown.
+        run: Where it comes from.
+        out: The folder.
+        estimated: By metric and model, for those that were asked some of the problems.
+    """
     rows = list(long_rows(answers))
     written = [
-        replace_text(out / "answers.html", render_answers(answers, run)),
+        replace_text(out / "answers.html", render_answers(answers, run, estimated or {})),
         replace_text(out / "answers.csv", _csv(wide_rows(answers))),
         replace_text(out / "completions.csv", _csv([LONG_COLUMNS, *rows])),
         _write_parquet(rows, out / "answers.parquet"),
