@@ -109,7 +109,9 @@ def drafts(folder: Path, name: str) -> None:
         later = candidates[len(candidates) // 2 :]
         known = [study.evaluation(c.recipe, c.portion) for c in later]
         pairs = [(c, e) for c, e in zip(later, known, strict=True) if e is not None and e.failure is None]
-        tokens, accepted, drafted = (sum(getattr(e, n) for _, e in pairs) for n in ("new_tokens", "n_accepted", "n_drafted"))
+        tokens, accepted, drafted = (
+            sum(getattr(e.cost, n) for _, e in pairs) for n in ("new_tokens", "n_accepted", "n_drafted")
+        )
         line(f"{name}: tokens of {len(pairs)} of {count_evaluated(study)} candidates", tokens, 0.0, 1.0)
         line(f"{name}: of them decoded one at a time ({drafted} drafted)", tokens - accepted, 0.0, tokens / (tokens - accepted))
         replayed = [pairs[i][0] for i in np.linspace(0, len(pairs) - 1, min(N_REPLAYED, len(pairs))).astype(int)]
@@ -126,7 +128,7 @@ def drafts(folder: Path, name: str) -> None:
                 evaluation = evaluator.evaluate(candidate.recipe, Portion("search"))  # which merges it again
                 seconds[uses] += time.process_time() - merged - (merged - started)
                 answers[uses] += evaluation.completions
-            n_tokens += evaluation.new_tokens
+            n_tokens += evaluation.cost.new_tokens
         same = sum(map(str.__eq__, answers[False], answers[True]))
         line(f"{name}: {len(replayed)} of them without drafts", n_tokens, seconds[False], 1.0)
         line(

@@ -100,7 +100,7 @@ def remembered() -> Callable[[Path], list[object]]:
             found: list[object] = []
             for *who, recipe, stage, portion in asked:
                 evaluations = [study.evaluation(recipe, key) for key in (*SPLITS, portion)]
-                kept = [e and (e.scores.tobytes(), e.completions, e.failure, e.new_tokens) for e in evaluations]
+                kept = [e and (e.scores.tobytes(), e.completions, e.failure, e.cost.new_tokens) for e in evaluations]
                 found.append((*who, to_yaml(recipe), kept, stage, portion))
             return found
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.population import Neighbours
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 from evo_merge.study import Study, opened
@@ -85,14 +86,16 @@ def test_the_same_answer_is_one_draft(study):
 
 
 def test_what_answering_took_is_kept_and_older_runs_have_none(study, tmp_path):
-    counted = Evaluation(("m",), 1, np.zeros((1, 1)), ("a",), new_tokens=9, n_degenerate=1, n_drafted=8, n_accepted=5)
+    counted = Evaluation(
+        ("m",), 1, np.zeros((1, 1)), ("a",), cost=Cost(new_tokens=9, n_degenerate=1, n_drafted=8, n_accepted=5)
+    )
     study.record_evaluation(recipe(0), Portion("search"), counted)
 
     found = study.evaluation(recipe(0), "search")
-    assert (found.n_degenerate, found.n_drafted, found.n_accepted) == (1, 8, 5)
+    assert (found.cost.n_degenerate, found.cost.n_drafted, found.cost.n_accepted) == (1, 8, 5)
 
     study._db.execute("DROP TABLE decoding")
     study._db.commit()
     with opened(Study.read(tmp_path)) as older:
         found = older.evaluation(recipe(0), "search")
-    assert (found.new_tokens, found.n_degenerate, found.n_drafted, found.n_accepted) == (9, 0, 0, 0)
+    assert (found.cost.new_tokens, found.cost.n_degenerate, found.cost.n_drafted, found.cost.n_accepted) == (9, 0, 0, 0)

@@ -63,7 +63,7 @@ def test_another_aim_and_optimizer_share_the_sources(earlier, tmp_path):
         for entrant in study.entrants():
             if entrant.role == "source":
                 ours, theirs = study.evaluation(entrant.recipe, "test"), before.evaluation(entrant.recipe, "test")
-                assert ours.new_tokens == 0
+                assert ours.cost.new_tokens == 0
                 assert ours.completions == theirs.completions
                 assert set(ours.metrics) > set(theirs.metrics)  # with the objectives of its own aim
 
@@ -103,5 +103,5 @@ def test_other_problems_are_asked(earlier, tmp_path):
     assert ended.returncode == 0, ended.stderr
     with opened(Study.read(tmp_path / "run")) as study:
         first = study.entrants()[0].recipe
-        assert study.evaluation(first, "search").new_tokens > 0
-        assert study.evaluation(first, "test").new_tokens == 0
+        assert study.evaluation(first, "search").cost.new_tokens > 0
+        assert study.evaluation(first, "test").cost.new_tokens == 0

@@ -11,6 +11,7 @@ import pytest
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step, recipe_hash
 from evo_merge.study import Entrant, Study, opened
 from evo_merge.tasks.base import Example, Portion
@@ -41,7 +42,7 @@ def path(scale=1.0):
 
 def evaluation():
     scores = np.array([[0.1 + 0.2, 1.0], [np.nextafter(1.0, 0.0), 5e-324]])
-    return Evaluation(("score", "correct"), 1, scores, ("答えは２です。\n", "\x00\ud7ff"), None, 0.1, 1 / 3, 12)
+    return Evaluation(("score", "correct"), 1, scores, ("答えは２です。\n", "\x00\ud7ff"), None, Cost(0.1, 1 / 3, 12))
 
 
 def test_a_new_run_is_read_back_by_another(tmp_path):
@@ -143,7 +144,7 @@ def test_an_evaluation_comes_back_to_the_bit(tmp_path):
     assert found.scores.shape == (2, 2)
     assert found.completions == evaluation().completions
     assert (found.metrics, found.n_objectives, found.failure) == (("score", "correct"), 1, None)
-    assert (found.merge_seconds, found.evaluation_seconds, found.new_tokens) == (0.1, 1 / 3, 12)
+    assert (found.cost.merge_seconds, found.cost.evaluation_seconds, found.cost.new_tokens) == (0.1, 1 / 3, 12)
     assert found.positions is None  # the whole split
 
 
@@ -176,10 +177,10 @@ def test_portions_have_names_of_their_own():
 
 def test_a_failure_comes_back_with_its_reason_and_the_worst_fitness(tmp_path):
     with opened(Study.create(tmp_path)) as study:
-        study.record_evaluation(recipe(), SEARCH, failed(("score", "correct"), 1, "logits are not finite", 0.5))
+        study.record_evaluation(recipe(), SEARCH, failed(("score", "correct"), 1, "logits are not finite", Cost(0.5)))
         found = study.evaluation(recipe(), "search")
 
-    assert (found.failure, found.merge_seconds, found.metrics) == ("logits are not finite", 0.5, ("score", "correct"))
+    assert (found.failure, found.cost.merge_seconds, found.metrics) == ("logits are not finite", 0.5, ("score", "correct"))
     assert found.scores.shape == (0, 2)
     assert found.fitness.tolist() == [-np.inf]
 

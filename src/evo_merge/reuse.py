@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from evo_merge import __version__
 from evo_merge.errors import ConfigError, StudyError
 from evo_merge.evaluation.base import Evaluation
+from evo_merge.evaluation.cost import NOTHING
 from evo_merge.recipe import Recipe
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example, Task
@@ -80,12 +81,7 @@ class Memories:
             scores=np.ascontiguousarray(found.scores[:, columns]),
             scalar=None,
             violation=0.0,
-            merge_seconds=0.0,
-            evaluation_seconds=0.0,
-            new_tokens=0,
-            n_degenerate=0,
-            n_drafted=0,
-            n_accepted=0,
+            cost=NOTHING,
         )
 
 

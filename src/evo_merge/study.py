@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
 from evo_merge.study_file import created, read_only, resumed
@@ -294,6 +295,7 @@ class Study:
 
     def record_evaluation(self, recipe: Recipe, portion: Portion, evaluation: Evaluation) -> None:
         """Keep an evaluation with every score and completion, all or nothing."""
+        cost = evaluation.cost
         with self._db:
             cursor = self._db.execute(
                 "INSERT INTO evaluations (recipe, portion, metrics, n_objectives, fitness, scalar, violation, failure, "
@@ -307,12 +309,12 @@ class Study:
                     evaluation.scalar,
                     evaluation.violation,
                     evaluation.failure,
-                    evaluation.merge_seconds,
-                    evaluation.evaluation_seconds,
-                    evaluation.new_tokens,
+                    cost.merge_seconds,
+                    cost.evaluation_seconds,
+                    cost.new_tokens,
                 ),
             )
-            counted = (cursor.lastrowid, evaluation.n_degenerate, evaluation.n_drafted, evaluation.n_accepted)
+            counted = (cursor.lastrowid, cost.n_degenerate, cost.n_drafted, cost.n_accepted)
             self._db.execute("INSERT INTO decoding VALUES (?, ?, ?, ?)", counted)
             positions = range(len(evaluation.completions)) if evaluation.positions is None else evaluation.positions
             answers = zip(positions, evaluation.completions, evaluation.scores.tolist(), strict=True)
@@ -425,16 +427,14 @@ class Study:
         number, metrics, n_objectives, scalar, violation, failure, merge_seconds, evaluation_seconds, new_tokens = row
         names = tuple(json.loads(metrics))
         if failure is not None:
-            return number, replace(failed(names, n_objectives, failure, merge_seconds), scalar=scalar)
+            return number, replace(failed(names, n_objectives, failure, Cost(merge_seconds)), scalar=scalar)
         rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,)).fetchall()
         values = json.loads(f"[{','.join(text for (text,) in rows)}]")  # at once: many thousand times, rows by the hundred
         scores = _array(values).reshape(len(rows), len(names))
-        spent = {"merge_seconds": merge_seconds, "evaluation_seconds": evaluation_seconds, "new_tokens": new_tokens}
         query = "SELECT n_degenerate, n_drafted, n_accepted FROM decoding WHERE evaluation = ?"
         counted = self._db.execute(query, (number,)).fetchone() or (0, 0, 0)
-        spent |= zip(("n_degenerate", "n_drafted", "n_accepted"), counted, strict=True)
-        judged = {"scalar": scalar, "violation": violation}
-        return number, Evaluation(names, n_objectives, scores, completions=(), **spent, **judged)
+        cost = Cost(merge_seconds, evaluation_seconds, new_tokens, *counted)
+        return number, Evaluation(names, n_objectives, scores, completions=(), cost=cost, scalar=scalar, violation=violation)
 
     def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
         query = (

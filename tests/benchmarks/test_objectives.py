@@ -43,7 +43,7 @@ def test_recipes_are_the_distinct_evaluated_ones_in_the_order_of_the_search(obje
         study.record_generation("", 0, search, [np.zeros(1)] * 5, asked)
         for evaluated in (0.2, 0.1, 0.3):
             scores = np.array([[1.0, 0.0]])
-            study.record_evaluation(recipe(evaluated), search, Evaluation(("ja", "en"), 2, scores, ("",), None, 0.0, 0.0, 0))
+            study.record_evaluation(recipe(evaluated), search, Evaluation(("ja", "en"), 2, scores, ("",)))
         found = list(objectives.recipes(study))
     assert found == [recipe(0.3), recipe(0.1), recipe(0.2)]
 

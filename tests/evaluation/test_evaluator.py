@@ -83,7 +83,7 @@ def test_scores_and_completions_are_in_the_order_of_the_examples(evaluator, mode
     assert evaluation.completions == tuple(singly[i].texts[0] for i in range(7))
     expected = [task.score(example, singly[i].texts[0]) for i, example in enumerate(task.examples("search"))]
     np.testing.assert_array_equal(evaluation.scores, expected)
-    assert evaluation.new_tokens == sum(len(completions.token_ids[0]) for completions in singly.values())
+    assert evaluation.cost.new_tokens == sum(len(completions.token_ids[0]) for completions in singly.values())
 
 
 def test_an_evaluation_names_metrics_objectives_and_times(evaluator):
@@ -92,8 +92,8 @@ def test_an_evaluation_names_metrics_objectives_and_times(evaluator):
     assert evaluation.metrics == ("words", "characters")
     assert evaluation.fitness.shape == (1,)
     assert evaluation.failure is None
-    assert evaluation.merge_seconds > 0
-    assert evaluation.evaluation_seconds > 0
+    assert evaluation.cost.merge_seconds > 0
+    assert evaluation.cost.evaluation_seconds > 0
 
 
 def test_each_recipe_gets_its_own_weights_and_the_same_recipe_the_same_answers(evaluator):
@@ -124,7 +124,7 @@ def test_some_of_the_examples_are_answered_and_scored_as_among_all(evaluator):
     assert some.positions == (1, 4, 6)
     assert some.completions == tuple(whole.completions[i] for i in (1, 4, 6))
     np.testing.assert_array_equal(some.scores, whole.scores[[1, 4, 6]])
-    assert some.new_tokens < whole.new_tokens
+    assert some.cost.new_tokens < whole.cost.new_tokens
     assert evaluator.evaluate(recipe(1), Portion("search")).completions == whole.completions
 
 
@@ -239,6 +239,6 @@ def test_drafts_reach_the_generator_and_change_no_answer(model, tokenizer, count
     after = evaluator.evaluate(recipe(1), Portion("search"))
 
     assert before.completions == without.completions == after.completions
-    assert before.n_drafted == without.n_drafted == 0
-    assert after.n_accepted > after.new_tokens / 2
-    assert after.new_tokens == before.new_tokens
+    assert before.cost.n_drafted == without.cost.n_drafted == 0
+    assert after.cost.n_accepted > after.cost.new_tokens / 2
+    assert after.cost.new_tokens == before.cost.new_tokens

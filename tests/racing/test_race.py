@@ -9,6 +9,7 @@ import pytest
 
 from evo_merge.errors import ConfigError, Interrupted
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.evaluation.pieced import Pieced
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
@@ -54,7 +55,7 @@ class Marks:
         right = (chance < 1 - 1.5 * np.abs(weights - [0.3, 0.7]).sum())[list(places)]
         texts = tuple(f"{place}" for place in places)
         return Evaluation(
-            ("accuracy",), 1, right[:, None].astype(float), texts, new_tokens=len(texts), positions=portion.positions
+            ("accuracy",), 1, right[:, None].astype(float), texts, cost=Cost(new_tokens=len(texts)), positions=portion.positions
         )
 
 
@@ -99,7 +100,7 @@ def run(folder, optimizer, evaluator, *, resumed=False, generations=3, rules=Rul
         candidates = study.candidates()
         stops = [c.asked if c.is_stopped else "" for c in candidates]
         outcomes = [study.evaluation(c.recipe, c.asked) for c in candidates]
-        kept = [(e.scores.tobytes(), e.completions, e.new_tokens, e.failure) for e in outcomes]
+        kept = [(e.scores.tobytes(), e.completions, e.cost.new_tokens, e.failure) for e in outcomes]
         best = [(c.number, c.evaluation.fitness.tolist()) for c in ranked_candidates(study, 3, [""])]
         return memory(study), stops, kept, best, count_evaluated(study), [c.number for c in search.front.members]
 

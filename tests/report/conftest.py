@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.genome import Gene
 from evo_merge.recipe import (
     DataFlowRecipe,
@@ -51,7 +52,7 @@ def evaluation_of(rate: float, n: int, seed: int, text: str = "答えは9個で�
     """An evaluation that solves about that share of the problems."""
     solved = (np.random.default_rng(seed).random(n) < rate).astype(float)
     scores = np.stack([solved, np.ones(n)], axis=1)
-    return Evaluation(METRICS, 1, scores, tuple(f"{text} ({i})" for i in range(n)), None, 0.01, 0.5, 40 * n)
+    return Evaluation(METRICS, 1, scores, tuple(f"{text} ({i})" for i in range(n)), None, Cost(0.01, 0.5, 40 * n))
 
 
 def example_set(split: str, n: int) -> list[Example]:
@@ -225,7 +226,9 @@ class Recorder:
         self._seed += 1
         solved = np.random.default_rng(self._seed).permutation(np.arange(n) < round(rate * n)).astype(float)
         scores = np.stack([solved, np.ones(n)], axis=1)
-        found = Evaluation(METRICS, 1, scores, ("答えは9個です。",) * n, None, 0.01, 0.5, 40 * n, positions=portion.positions)
+        found = Evaluation(
+            METRICS, 1, scores, ("答えは9個です。",) * n, None, Cost(0.01, 0.5, 40 * n), positions=portion.positions
+        )
         self.study.record_evaluation(recipe, portion, found)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evo_merge.evaluation.base import Evaluation
+from evo_merge.evaluation.cost import Cost
 from evo_merge.genome import Gene
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 from evo_merge.study import Entrant, Study
@@ -86,10 +87,7 @@ def write_several_run(folder: Path, kind: str, *, objectives: Sequence[str] = SE
             len(objectives),
             ordered,
             tuple(f"{SEVERAL[0 if i < N_PART else 1]} {i}" for i in range(2 * N_PART)),
-            None,
-            0.01,
-            0.5,
-            900,
+            cost=Cost(0.01, 0.5, 900),
             scalar=scalar,
             violation=missed,
         )

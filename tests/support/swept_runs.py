@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 from evo_merge.report.comparison.compare import compare
 from evo_merge.report.comparison.run import read_compared
@@ -102,7 +103,7 @@ def _recipe(a: float, b: float) -> ParameterSpaceRecipe:
 
 def _evaluation(share: float, violation: float = 0.0) -> Evaluation:
     solved = (np.arange(N_PROBLEMS) < round(share * N_PROBLEMS)).astype(float)
-    return Evaluation(("score",), 1, solved[:, None], ("a",) * N_PROBLEMS, None, 0.01, 0.5, 40, violation=violation)
+    return Evaluation(("score",), 1, solved[:, None], ("a",) * N_PROBLEMS, None, Cost(0.01, 0.5, 40), violation=violation)
 
 
 def _with_brevity(evaluation: Evaluation, brevity: float) -> Evaluation:

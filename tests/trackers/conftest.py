@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.genome import Gene, Genome
 from evo_merge.recipe import (
     DataFlowRecipe,
@@ -73,9 +74,9 @@ def story(tmp_path: Path) -> Story:
     candidates = []
     for number in range(6):
         rows = np.stack([source.integers(0, 2, 7), np.ones(7)], axis=1).astype(float)
-        evaluation = Evaluation(METRICS, 1, rows, ("x",) * 7, None, 0.125, 0.25, 70)
+        evaluation = Evaluation(METRICS, 1, rows, ("x",) * 7, None, Cost(0.125, 0.25, 70))
         if number == 1:
-            evaluation = failed(METRICS, 1, "logits are not finite at new token 1", 0.125)
+            evaluation = failed(METRICS, 1, "logits are not finite at new token 1", Cost(0.125))
         candidates.append(candidate_of(number, source.random(2), evaluation, repeated=number == 4))
     files = tuple(tmp_path / name for name in ("recipe.yaml", "report.html"))
     for file in files:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evo_merge.evaluation.cost import NOTHING, Cost
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -18,12 +20,7 @@ class Evaluation:
             of the metric's; empty where the candidate failed.
         completions: One a row of ``scores``; where continuations were compared, the label of the most likely one.
         failure: Why the candidate could not be built or scored; ``None`` where it could.
-        merge_seconds: Building the candidate.
-        evaluation_seconds: Answering and scoring.
-        new_tokens: Tokens generated.
-        n_degenerate: Answers given up because they repeated themselves.
-        n_drafted: Tokens that earlier candidates' answers proposed.
-        n_accepted: Those of ``new_tokens`` that a draft had proposed, which cost no step of their own.
+        cost: What it took.
         positions: Where each row's example stands in the split; ``None`` where the rows are the whole split in order.
         scalar: What a run makes of several objectives where it makes one number of them.
         violation: By how much the run's constraints are missed, summed over them; 0 where all are met.
@@ -36,12 +33,7 @@ class Evaluation:
     scores: NDArray[np.float64]
     completions: tuple[str, ...]
     failure: str | None = None
-    merge_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    new_tokens: int = 0
-    n_degenerate: int = 0
-    n_drafted: int = 0
-    n_accepted: int = 0
+    cost: Cost = NOTHING
     positions: tuple[int, ...] | None = None
     scalar: float | None = None
     violation: float = 0.0
@@ -76,6 +68,6 @@ def _mean(column: NDArray[np.float64]) -> float:
     return float(column.mean()) if len(column) else math.nan
 
 
-def failed(metrics: tuple[str, ...], n_objectives: int, reason: str, merge_seconds: float = 0.0) -> Evaluation:
+def failed(metrics: tuple[str, ...], n_objectives: int, reason: str, cost: Cost = NOTHING) -> Evaluation:
     """The evaluation of a candidate that could not be built or scored."""
-    return Evaluation(metrics, n_objectives, np.zeros((0, len(metrics))), (), failure=reason, merge_seconds=merge_seconds)
+    return Evaluation(metrics, n_objectives, np.zeros((0, len(metrics))), (), failure=reason, cost=cost)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.base import Evaluation, failed
+from evo_merge.evaluation.cost import Cost
 from evo_merge.evaluation.generator import Completions, Generator
 from evo_merge.evaluation.likelihood import ScoredBatch, gather
 from evo_merge.evaluation.module import AnsweringModule
@@ -92,26 +93,23 @@ class Evaluator:
         try:
             self._module.model = self.assembler.assemble(recipe)
         except UnusableCandidateError as error:
-            return failed(task.metrics, len(task.objectives), str(error), time.perf_counter() - started)
+            return failed(task.metrics, len(task.objectives), str(error), Cost(time.perf_counter() - started))
         assembled = time.perf_counter()
         try:
             batches = self._trainer.predict(self._module, rendered)
         except UnusableCandidateError as error:
-            return failed(task.metrics, len(task.objectives), str(error), assembled - started)
+            return failed(task.metrics, len(task.objectives), str(error), Cost(assembled - started))
         except torch.OutOfMemoryError as error:
             raise ConfigError("answering ran out of the device's memory; lower generator.batch_size and start again") from error
         answers: dict[int, str | tuple[LogLikelihood, ...]] = {}
-        n_tokens = n_degenerate = n_drafted = n_accepted = 0
+        cost = Cost(merge_seconds=assembled - started)
         compared: list[ScoredBatch] = []
         for batch in batches or []:
             if isinstance(batch, ScoredBatch):
                 compared.append(batch)
                 continue
             assert isinstance(batch, Completions)
-            n_tokens += sum(len(ids) for ids in batch.token_ids)
-            n_degenerate += batch.n_degenerate
-            n_drafted += batch.n_drafted
-            n_accepted += batch.n_accepted
+            cost += batch.cost
             answers |= zip(batch.positions, batch.texts, strict=True)
         answers |= gather(compared)
         scores = [task.score(example, answers[i]) for i, example in enumerate(rendered.examples)]
@@ -121,12 +119,7 @@ class Evaluator:
             scores=np.asarray(scores, dtype=np.float64),
             completions=tuple(_shown(answers[i], each) for i, each in enumerate(rendered.answerings)),
             written=tuple(isinstance(answers[i], str) for i in range(len(rendered.examples))),
-            merge_seconds=assembled - started,
-            evaluation_seconds=time.perf_counter() - assembled,
-            new_tokens=n_tokens,
-            n_degenerate=n_degenerate,
-            n_drafted=n_drafted,
-            n_accepted=n_accepted,
+            cost=cost + Cost(evaluation_seconds=time.perf_counter() - assembled),
             positions=portion.positions,
         )
 

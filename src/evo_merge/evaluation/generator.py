@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evo_merge.evaluation.cost import Cost
 from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
 from evo_merge.tasks.base import LogLikelihood
@@ -31,6 +32,16 @@ class Completions:
     n_degenerate: int = 0
     n_drafted: int = 0
     n_accepted: int = 0
+
+    @property
+    def cost(self) -> Cost:
+        """Tokens, not seconds."""
+        return Cost(
+            new_tokens=sum(len(ids) for ids in self.token_ids),
+            n_degenerate=self.n_degenerate,
+            n_drafted=self.n_drafted,
+            n_accepted=self.n_accepted,
+        )
 
     def to(self, device: torch.device) -> "Completions":
         """Itself, since nothing of it is on a device; without this method Lightning refuses a frozen dataclass."""

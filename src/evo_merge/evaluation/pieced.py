@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from evo_merge.evaluation.base import Evaluation
+from evo_merge.evaluation.cost import NOTHING
 from evo_merge.recipe import Recipe
 from evo_merge.tasks.base import Example, Portion
 
@@ -68,18 +69,12 @@ def _cut(evaluation: Evaluation, wanted: range | tuple[int, ...]) -> Evaluation:
     places = range(len(evaluation.scores)) if evaluation.positions is None else evaluation.positions
     among = frozenset(wanted)
     rows = [row for row, place in enumerate(places) if place in among]
-    is_all = len(rows) == len(places)
     return replace(
         evaluation,
         scores=evaluation.scores[rows],
         completions=tuple(evaluation.completions[row] for row in rows),
         positions=tuple(places[row] for row in rows),
-        merge_seconds=evaluation.merge_seconds if is_all else 0.0,
-        evaluation_seconds=evaluation.evaluation_seconds if is_all else 0.0,
-        new_tokens=evaluation.new_tokens if is_all else 0,
-        n_degenerate=evaluation.n_degenerate if is_all else 0,
-        n_drafted=evaluation.n_drafted if is_all else 0,
-        n_accepted=evaluation.n_accepted if is_all else 0,
+        cost=evaluation.cost if len(rows) == len(places) else NOTHING,
     )
 
 
@@ -92,10 +87,5 @@ def _joined(known: Evaluation, rest: Evaluation) -> Evaluation:
         rest,
         scores=np.concatenate([known.scores[:, columns], rest.scores])[order],
         completions=tuple(completions[place] for place in order),
-        merge_seconds=known.merge_seconds + rest.merge_seconds,
-        evaluation_seconds=known.evaluation_seconds + rest.evaluation_seconds,
-        new_tokens=known.new_tokens + rest.new_tokens,
-        n_degenerate=known.n_degenerate + rest.n_degenerate,
-        n_drafted=known.n_drafted + rest.n_drafted,
-        n_accepted=known.n_accepted + rest.n_accepted,
+        cost=known.cost + rest.cost,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evo_merge.evaluation.cost import NOTHING
 from evo_merge.recipe import DataFlowRecipe, to_yaml
 from evo_merge.report.answers.of_run import answer_words
 from evo_merge.report.archive_wording import archive_words
@@ -214,20 +215,20 @@ def _timing(results: RunResults) -> list[tuple[str, str]]:
     scored = [c for c in results.candidates if c.score is not None and not c.repeated]
     rows = [("whole run, all sessions", duration(results.seconds))]
     if scored:
-        answering = sum(c.evaluation_seconds for c in scored)
-        rows.append(("building one candidate (mean)", duration(sum(c.merge_seconds for c in scored) / len(scored))))
+        cost = sum((c.cost for c in scored), NOTHING)
+        answering = cost.evaluation_seconds
+        rows.append(("building one candidate (mean)", duration(cost.merge_seconds / len(scored))))
         asked = "problems of a generation" if results.has_batches else "search split"
         rows.append((f"answering and scoring the {asked} (mean)", duration(answering / len(scored))))
-        if n_drafted := sum(c.n_drafted for c in scored):
-            n_accepted, n_tokens = sum(c.n_accepted for c in scored), sum(c.new_tokens for c in scored)
-            rows.append(("tokens drafted from earlier candidates' answers", f"{n_drafted:,}"))
-            rows.append(("drafted tokens that held", f"{n_accepted:,} of {n_tokens:,} generated"))
-        if n_degenerate := sum(c.n_degenerate for c in scored):
-            rows.append(("answers given up because they repeated themselves", f"{n_degenerate:,}"))
+        if cost.n_drafted:
+            rows.append(("tokens drafted from earlier candidates' answers", f"{cost.n_drafted:,}"))
+            rows.append(("drafted tokens that held", f"{cost.n_accepted:,} of {cost.new_tokens:,} generated"))
+        if cost.n_degenerate:
+            rows.append(("answers given up because they repeated themselves", f"{cost.n_degenerate:,}"))
         if answering > 0:
-            rows.append(("tokens generated a second", f"{sum(c.new_tokens for c in scored) / answering:,.0f}"))
+            rows.append(("tokens generated a second", f"{cost.new_tokens / answering:,.0f}"))
     tests = [
-        m.test.evaluation_seconds
+        m.test.cost.evaluation_seconds
         for m in results.models
         if m.test is not None and scores(m.test, results.objective) is not None
     ]

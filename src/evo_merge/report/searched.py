@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evo_merge.evaluation.cost import NOTHING, Cost
 from evo_merge.genome import Genome
 from evo_merge.pareto import front, knee
 from evo_merge.recipe import Recipe, recipe_hash
@@ -25,9 +26,7 @@ class SearchedCandidate:
         violation: By how much it misses the run's constraints.
         is_stopped: Whether a race stopped it.
         is_of_batch: Whether its generation was asked problems of its own, so that its score is like no other's.
-        n_degenerate: Answers that were given up because they repeated themselves.
-        n_drafted: Tokens that earlier candidates' answers proposed.
-        n_accepted: Those of its tokens that they had proposed.
+        cost: What its evaluation took, which was paid by the first candidate with its recipe.
     """
 
     number: int
@@ -40,16 +39,11 @@ class SearchedCandidate:
     score: float | None
     failure: str | None
     repeated: bool
-    merge_seconds: float
-    evaluation_seconds: float
-    new_tokens: int
     fitness: tuple[float, ...] = ()
     violation: float = 0.0
     is_stopped: bool = False
     is_of_batch: bool = False
-    n_degenerate: int = 0
-    n_drafted: int = 0
-    n_accepted: int = 0
+    cost: Cost = NOTHING
 
     @property
     def has_own_task(self) -> bool:
@@ -80,16 +74,11 @@ def read_candidates(study: Study, known: set[tuple[str, str]]) -> list[SearchedC
                 score=float(evaluation.fitness[0]) if evaluation is not None and answered else None,
                 failure=None if evaluation is None else evaluation.failure,
                 repeated=digest in seen,
-                merge_seconds=0.0 if evaluation is None else evaluation.merge_seconds,
-                evaluation_seconds=0.0 if evaluation is None else evaluation.evaluation_seconds,
-                new_tokens=0 if evaluation is None else evaluation.new_tokens,
                 fitness=tuple(evaluation.fitness.tolist()) if evaluation is not None and answered else (),
                 violation=0.0 if evaluation is None else evaluation.violation,
                 is_stopped=works and stored.is_stopped,
                 is_of_batch=len(batches) > 1 and stored.portion in batches,
-                n_degenerate=0 if evaluation is None else evaluation.n_degenerate,
-                n_drafted=0 if evaluation is None else evaluation.n_drafted,
-                n_accepted=0 if evaluation is None else evaluation.n_accepted,
+                cost=NOTHING if evaluation is None else evaluation.cost,
             )
         )
         seen.add(digest)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evo_merge.evaluation.cost import NOTHING
 from evo_merge.objectives import has_chance
 from evo_merge.recipe import to_record
 from evo_merge.report.archive import together
@@ -60,12 +61,12 @@ def summarise(results: RunResults) -> dict[str, Any]:
     if results.written is not None:
         summary["written_model"] = dict(zip(("asked", "same_answers"), results.written, strict=True))
     summary["search"] = _search(results)
-    fresh = [c for c in results.candidates if not c.repeated]
+    cost = sum((c.cost for c in results.candidates if not c.repeated), NOTHING)
     summary["generation"] = {
-        "new_tokens": sum(c.new_tokens for c in fresh),
-        "drafted_tokens": sum(c.n_drafted for c in fresh),
-        "accepted_tokens": sum(c.n_accepted for c in fresh),
-        "degenerate_answers": sum(c.n_degenerate for c in fresh),
+        "new_tokens": cost.new_tokens,
+        "drafted_tokens": cost.n_drafted,
+        "accepted_tokens": cost.n_accepted,
+        "degenerate_answers": cost.n_degenerate,
     }
     summary["failed_candidates"] = {
         "count": len(results.failed),

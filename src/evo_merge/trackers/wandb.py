@@ -147,12 +147,12 @@ class WandbTracker:
             "generation": candidate.generation,
             "failed": int(evaluation.failure is not None),
             "repeated": int(candidate.repeated),
-            "seconds/merge": evaluation.merge_seconds,
-            "seconds/evaluation": evaluation.evaluation_seconds,
-            "new_tokens": evaluation.new_tokens,
-            "drafted_tokens": evaluation.n_drafted,
-            "accepted_tokens": evaluation.n_accepted,
-            "degenerate_answers": evaluation.n_degenerate,
+            "seconds/merge": evaluation.cost.merge_seconds,
+            "seconds/evaluation": evaluation.cost.evaluation_seconds,
+            "new_tokens": evaluation.cost.new_tokens,
+            "drafted_tokens": evaluation.cost.n_drafted,
+            "accepted_tokens": evaluation.cost.n_accepted,
+            "degenerate_answers": evaluation.cost.n_degenerate,
         }
         if candidate.stage:
             row["stage"] = candidate.stage
