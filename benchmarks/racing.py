@@ -6,10 +6,12 @@ search's of the same seed. Sources, un-tuned merges and the test split are asked
 
 The second table replays races over the generations of the full searches, whose every candidate has all its scores, in many
 orders: the share of the candidates that belong to the best of their generation and were stopped, beside the bound, and the
-share of the answers that were asked for. A search takes about a minute on a core. What is finished is not run again; a folder
-with runs of other words is refused.
+share of the answers that were asked for. A search takes about a minute on a core. The others take over what the full one of
+their seed was answered, which spares time and changes neither what they find nor how many answers they are said to ask for.
+What is finished is not run again; a folder with runs of other words is refused.
 
     python benchmarks/racing.py --seeds 10 --jobs 2
+    python benchmarks/racing.py --seeds 10 --jobs 2 --only full "half, raced"
 """
 
 import argparse
@@ -51,17 +53,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--only", nargs="+", choices=SEARCHES, default=list(SEARCHES), help="kinds of searches; full is always")
     parser.add_argument("--out", type=Path, default=Path("outputs/racing"))
     parser.add_argument("--replay", type=Path, nargs="+", help="only replay the races of these full runs")
     options, more = parser.parse_known_args()
     if options.replay is not None:
         print("\n".join(replay_table(options.replay)))
         return
-    jobs = [(name, seed) for seed in range(1, options.seeds + 1) for name in SEARCHES]
+    names = dict.fromkeys(["full", *options.only])  # the full ones first: the others take over from them
+    jobs = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
+    words = {job: words_of(*job, options.out, more) for job in jobs}
     for job in jobs:
-        refuse_other_words(folder_of(*job, options.out), words_of(*job, more))
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: run(folder_of(*job, options.out), words_of(*job, more)), jobs))
+        refuse_other_words(folder_of(*job, options.out), words[job])
+    for are_full in (True, False):
+        with ThreadPoolExecutor(options.jobs) as pool:
+            these = [job for job in jobs if (job[0] == "full") == are_full]
+            list(pool.map(lambda job: run(folder_of(*job, options.out), words[job]), these))
     summaries = {job: json.loads((folder_of(*job, options.out) / "summary.json").read_text("utf-8")) for job in jobs}
     full = [folder_of("full", seed, options.out) for seed in range(1, options.seeds + 1)]
     print("\n".join([*search_table(summaries), "", *replay_table(full)]))
@@ -72,9 +79,10 @@ def folder_of(name: str, seed: int, out: Path) -> Path:
     return out / f"{name.replace(', ', '-')}-{seed}"
 
 
-def words_of(name: str, seed: int, more: Sequence[str]) -> list[str]:
+def words_of(name: str, seed: int, out: Path, more: Sequence[str]) -> list[str]:
     """The command of a search."""
-    return [*WORDS, *SEARCHES[name], f"seed={seed}", *more]
+    reuse = [] if name == "full" else [f"evaluation.reuse={folder_of('full', seed, out)}"]
+    return [*WORDS, *SEARCHES[name], f"seed={seed}", *reuse, *more]
 
 
 def refuse_other_words(folder: Path, words: Sequence[str]) -> None:
@@ -100,7 +108,7 @@ def search_table(summaries: Mapping[tuple[str, int], Mapping[str, Any]]) -> Iter
     tests = {job: summary["test"]["best"]["score"] for job, summary in summaries.items()}
     yield "| search | candidates stopped | answers | of full | test score | difference to full | its standard error |"
     yield "|---|---|---|---|---|---|---|"
-    for name in SEARCHES:
+    for name in dict.fromkeys(name for name, _ in summaries):
         stopped = np.mean([summaries[name, seed]["search"].get("stopped", {}).get("count", 0) for seed in seeds])
         asked = np.mean([answers[name, seed] for seed in seeds])
         share = np.mean([answers[name, seed] / answers["full", seed] for seed in seeds])
