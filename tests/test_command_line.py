@@ -40,7 +40,7 @@ def assert_refused(ended, *parts):
         (["merge=dare_tie"], ["merge=dare_tie", "did you mean 'dare_ties'?"]),
         (["optimizer=cmae"], ["optimizer=cmae", "did you mean 'cmaes'?"]),
         (["task=mgsm"], ["task=mgsm", "did you mean 'mgsm_ja'?"]),
-        (["generator=vllm"], ["generator=vllm", "there is only 'hf'"]),
+        (["generator=vlm"], ["generator=vlm", "did you mean 'vllm'?"]),
         (["experiment=evollm_jp_7bb"], ["did you mean 'evollm_jp_7b'?"]),
         (["models=null"], ["models=null", "there are custom, evollm_jp"]),
         (["merge=3"], ["merge=3", "dare_ties"]),

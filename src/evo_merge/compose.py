@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
 from evo_merge.errors import ConfigError, IncompatibleModelsError
-from evo_merge.evaluation.generator import Generator
+from evo_merge.evaluation.generator import Generator, LoadsWeights
 from evo_merge.evaluation.setup import new_pool, new_trainer
 from evo_merge.genome import Gene
 from evo_merge.models.building import check_buildable
@@ -72,7 +72,8 @@ class Parts:
     def needs(self) -> Needs:
         """What the run takes of the machine."""
         device = self.trainer.strategy.root_device
-        return needs_of(self.pool, self.program.spaces.values(), self.task, self.generator.batch_size, device)
+        needs = needs_of(self.pool, self.program.spaces.values(), self.task, self.generator.batch_size, device)
+        return needs.with_engine(self.generator.cache_bytes) if isinstance(self.generator, LoadsWeights) else needs
 
     def portion(self, scores: Callable[[], NDArray[np.float64]]) -> OfGeneration:
         """What the candidates of a generation are asked.

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -47,6 +47,7 @@ class Needs:
         caches: The key-value cache of one batch whose answers all run to their limit.
         hops: Layers of a candidate, at most.
         residency: Where the models wait between candidates.
+        engine: Where an engine of its own answers, its copy of the weights and the one that carries them there.
     """
 
     device: torch.device
@@ -58,11 +59,16 @@ class Needs:
     caches: int
     hops: int
     residency: str
+    engine: int = 0
 
     @property
     def at_once(self) -> int:
         """What must fit into the device's memory."""
-        return self.caches + self.resident
+        return self.caches + self.resident + self.engine
+
+    def with_engine(self, cache_bytes: int) -> "Needs":
+        """The same, where an engine answers that has weights and caches of its own."""
+        return replace(self, caches=cache_bytes, engine=2 * self.checkpoint)
 
 
 def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: int, device: torch.device) -> Needs:
@@ -112,6 +118,8 @@ def refuse_shortage(needs: Needs, folder: Path) -> None:
         what = f"one candidate takes {_gigabytes(needs.candidate)}"
         if needs.resident > needs.candidate:
             what = f"the models whose layers paths run through take {_gigabytes(needs.resident)}"
+        if needs.engine:
+            what += f", the engine's copies of the weights {_gigabytes(needs.engine)}"
         raise ConfigError(
             f"{what} of memory and the caches of its answers up to "
             f"{_gigabytes(needs.caches)}, and {_gigabytes(free)} are free on {needs.device.type}; lower "
@@ -162,6 +170,8 @@ def describe_plan(
         built = f"shared by all candidates of up to {needs.hops} layers, in {pool.out_dtype}"
     # All pairs of a hybrid search alike.
     shown = dict(itertools.islice(spaces.items(), 1 + sum(not isinstance(s, DataFlowSpace) for s in spaces.values())))
+    if needs.engine:
+        built += f", the engine's copy of the weights and the one that carries them there {_gigabytes(needs.engine)}"
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",

@@ -11,6 +11,7 @@ from pytorch_lightning import Trainer
 
 from evo_merge.errors import DataError, UnusableCandidateError
 from evo_merge.evaluation.evaluator import Evaluator
+from evo_merge.evaluation.generator import LoadsWeights
 from evo_merge.evaluation.hf import HuggingFaceGenerator
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.evaluation.prompts import render_split
@@ -42,6 +43,31 @@ class Drawing:
             if recipe.seed == 14:
                 self.model.lm_head.weight[3] = torch.nan
         return self.model
+
+    def tensors(self, recipe):
+        return self.model.named_parameters()
+
+
+class Copying(HuggingFaceGenerator):
+    """Answers with a copy of the weights that it was given last, like an engine of its own."""
+
+    def __init__(self, model):
+        super().__init__(batch_size=3)
+        self.cache_bytes = 0
+        self.copy = copy.deepcopy(model)
+        self.loaded = []
+
+    def load(self, recipe, model, tokenizer, tensors):
+        self.loaded.append(recipe)
+        with torch.no_grad():
+            for name, tensor in tensors():
+                self.copy.get_parameter(name).copy_(tensor)
+
+    def generate(self, model, tokenizer, batch):
+        return super().generate(self.copy, tokenizer, batch)
+
+    def release(self):
+        self.copy = None
 
 
 @pytest.fixture
@@ -242,3 +268,15 @@ def test_drafts_reach_the_generator_and_change_no_answer(model, tokenizer, count
     assert before.cost.n_drafted == without.cost.n_drafted == 0
     assert after.cost.n_accepted > after.cost.new_tokens / 2
     assert after.cost.new_tokens == before.cost.new_tokens
+
+
+def test_a_generator_with_an_engine_of_its_own_is_given_each_candidates_weights(model, tokenizer, counting, trainer, evaluator):
+    generator = Copying(model)
+    assert isinstance(generator, LoadsWeights)
+    own = Evaluator(Drawing(model), tokenizer, counting(), generator, trainer, ["search"], WINDOW)
+
+    answers = [own.evaluate(recipe(seed), Portion("search")).completions for seed in (1, 13, 2)]
+
+    assert answers == [evaluator.evaluate(recipe(seed), Portion("search")).completions for seed in (1, 13, 2)]
+    assert generator.loaded == [recipe(1), recipe(2)]  # 13 cannot be built
+    assert answers[0] != answers[2]

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import UnusableCandidateError
 from evo_merge.evaluation.degenerate import Repetition, RepetitionCounter
@@ -86,9 +86,9 @@ class Answer:
                 self.has_ended = True
                 break
         if self.has_ended or len(self.tokens) - self._n_looked >= LOOK_EVERY:
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """End at the first stop string, wherever that was; what comes after it is nobody's answer and may be anything."""
         self._n_looked = len(self.tokens)
         n_tokens = self._ending.first_stop(self.tokens)
@@ -98,3 +98,12 @@ class Answer:
             del self.tokens[n_tokens:]
         if self._not_finite is not None and self._not_finite <= len(self.tokens):
             raise UnusableCandidateError(f"logits are not finite at new token {self._not_finite}")
+
+
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The end-of-sequence tokens of a model's generation config."""
+    config = model.generation_config
+    ids = None if config is None else config.eos_token_id
+    if ids is None:
+        return []
+    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]

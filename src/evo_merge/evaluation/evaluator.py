@@ -1,18 +1,20 @@
 """Recipe in, scores per example out: assembles the candidate in place, has its answers predicted and scores them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.evaluation.cost import Cost
-from evo_merge.evaluation.generator import Completions, Generator
+from evo_merge.evaluation.generator import Completions, Generator, LoadsWeights
 from evo_merge.evaluation.likelihood import ScoredBatch, gather
 from evo_merge.evaluation.module import AnsweringModule
 from evo_merge.evaluation.prompts import render_split
@@ -25,6 +27,9 @@ class Assembler(Protocol):
 
     def assemble(self, recipe: Recipe) -> PreTrainedModel:
         """The recipe's model on the device, until the next call; raises ``UnusableCandidateError`` where there is none."""
+
+    def tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """The weights of the recipe that was assembled last, by the names of its checkpoint."""
 
     def release(self) -> None:
         """Let everything go that is resident."""
@@ -81,6 +86,8 @@ class Evaluator:
     def release(self) -> None:
         """Let the models go that are in memory; the next evaluation reads them again."""
         self._module.model = None
+        if isinstance(self._module.generator, LoadsWeights):
+            self._module.generator.release()
         self.assembler.release()
 
     def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
@@ -91,10 +98,12 @@ class Evaluator:
         started = time.perf_counter()
         self._module.model = None  # so that a model of the other kind is gone before the next is there
         try:
-            self._module.model = self.assembler.assemble(recipe)
+            self._module.model = model = self.assembler.assemble(recipe)
         except UnusableCandidateError as error:
             return failed(task.metrics, len(task.objectives), str(error), Cost(time.perf_counter() - started))
         assembled = time.perf_counter()
+        if isinstance(self._module.generator, LoadsWeights):
+            self._module.generator.load(recipe, model, self._module.tokenizer, partial(self.assembler.tensors, recipe))
         try:
             batches = self._trainer.predict(self._module, rendered)
         except UnusableCandidateError as error:

@@ -1,14 +1,17 @@
 """What a generator is: it answers prompts, greedily, or says how probable given continuations are."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.evaluation.cost import Cost
 from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
+from evo_merge.recipe import Recipe
 from evo_merge.tasks.base import LogLikelihood
 
 
@@ -74,3 +77,33 @@ class Generator(Protocol):
 
         Raises ``UnusableCandidateError`` where one is not finite.
         """
+
+
+@runtime_checkable
+class LoadsWeights(Protocol):
+    """A generator that answers with a copy of the weights, in an engine of its own.
+
+    Attributes:
+        cache_bytes: What the engine takes for keys and values.
+    """
+
+    cache_bytes: int
+
+    def load(
+        self,
+        recipe: Recipe,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        tensors: Callable[[], Iterator[tuple[str, Tensor]]],
+    ) -> None:
+        """Say whose answers are wanted next.
+
+        Args:
+            recipe: The same recipe has the same weights.
+            model: On its device until the next call.
+            tokenizer: Shared by all candidates.
+            tensors: The model's weights as its checkpoint has them, while the model is there.
+        """
+
+    def release(self) -> None:
+        """Let everything go that is in memory."""

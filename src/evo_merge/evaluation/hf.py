@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError
-from evo_merge.evaluation.answers import Answer, Ending
+from evo_merge.evaluation.answers import Answer, Ending, end_tokens
 from evo_merge.evaluation.continuous import Counts, Loop, Row, can_answer
 from evo_merge.evaluation.degenerate import Repetition
 from evo_merge.evaluation.drafts import Follower
@@ -79,9 +79,9 @@ class HuggingFaceGenerator:
             UnusableCandidateError: A logit that would decide a token is not finite.
             torch.OutOfMemoryError: Not even one row fits.
         """
-        end_tokens = _end_tokens(model)
-        ending = Ending(tokenizer, batch.decoding, frozenset(end_tokens), self._degenerate)
-        drafts = _as_tokens(tokenizer, batch.drafts, end_tokens[:1]) if self.drafts else ()
+        ends = end_tokens(model)
+        ending = Ending(tokenizer, batch.decoding, frozenset(ends), self._degenerate)
+        drafts = _as_tokens(tokenizer, batch.drafts, ends[:1]) if self.drafts else ()
         limit = batch.decoding.max_new_tokens
         rows = [
             Row(tuple(ids[mask.bool()].tolist()), Answer(ending), Follower(drafts[i] if drafts else ()), limit)
@@ -171,11 +171,3 @@ def _as_tokens(
         return [[] for _ in drafts]
     ids = dict(zip(texts, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
     return [[[*ids[text], *end] for text in row] for row in drafts]
-
-
-def _end_tokens(model: PreTrainedModel) -> list[int]:
-    config = model.generation_config
-    ids = None if config is None else config.eos_token_id
-    if ids is None:
-        return []
-    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]

@@ -1,9 +1,11 @@
 """Candidates in memory: weights mixed in place, or a path through layers that are shared."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evo_merge.models.building import path_models
 from evo_merge.models.compatibility import refuse_unroutable
@@ -60,6 +62,13 @@ class Assembler:
         model.generation_config = self.pool.generation_config
         return model
 
+    def tensors(self, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """The weights of the recipe that was assembled last, by their names in its checkpoint, a path's scales folded in."""
+        if isinstance(recipe, DataFlowRecipe):
+            return self.shared.folded(recipe)
+        assert self._mixed is not None, "assemble made it"
+        return self._mixed.tensors()
+
     def release(self) -> None:
         """Let everything go that is resident."""
         self._mixed = self._shared = None
@@ -102,3 +111,7 @@ class MixedModel:
             for name, parameter in self._parameters.items():
                 parameter.copy_(merged[name])
         return self._model
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights as they are, tied ones once."""
+        yield from self._parameters.items()

@@ -5,7 +5,7 @@ A view shares the parameters of its layer and has what differs between two passe
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evo_merge.errors import UnusableCandidateError
-from evo_merge.models.layer_path import embedding_factor, path_config, too_far
+from evo_merge.models.layer_path import embedding_factor, path_config, pieces, too_far
 from evo_merge.models.pool import Model
 from evo_merge.models.residency import free_bytes
 from evo_merge.models.skeleton import filled_model
@@ -71,6 +71,15 @@ class SharedLayers:
             trunk._modules["embed_tokens"] = _Scaled(trunk.embed_tokens, embedding_factor(recipe))
         view._modules["model"] = trunk
         return view
+
+    def folded(self, recipe: DataFlowRecipe) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of the path's checkpoint, with its scales folded into them; those without a scale are the layers' own."""
+        modules = {source.name: self._module(source.name, source.reference, recipe) for source in recipe.models}
+        weights = {name: dict(module.named_parameters(remove_duplicate=False)) for name, module in modules.items()}
+        made = pieces(recipe, {name: each.config for name, each in modules.items()}, {n: list(w) for n, w in weights.items()})
+        for name, piece in made.items():
+            tensor = weights[piece.model][piece.tensor]
+            yield name, tensor if piece.factor == 1.0 else (tensor.float() * piece.factor).to(tensor.dtype)
 
     def _module(self, name: str, reference: ModelReference, recipe: DataFlowRecipe) -> Any:
         key = (reference, recipe.out_dtype)

@@ -1,0 +1,295 @@
+"""vLLM's answers against ours. ``EVO_MERGE_VLLM_PYTHON`` may name the Python of another environment, which has vLLM."""
+
+import importlib.util
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from evo_merge.errors import ConfigError, UnusableCandidateError
+from evo_merge.evaluation.hf import HuggingFaceGenerator
+from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredTokens
+from evo_merge.evaluation.prompts import render_split
+from evo_merge.evaluation.vllm import VLLMGenerator, _ended
+from evo_merge.evaluation.vllm_engine import interpreter
+from evo_merge.models.shared_layers import SharedLayers
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
+from evo_merge.tasks.base import Decoding
+
+PYTHON = os.environ.get("EVO_MERGE_VLLM_PYTHON")
+HAS_VLLM = PYTHON is not None or importlib.util.find_spec("vllm") is not None
+needs_vllm = pytest.mark.skipif(
+    not HAS_VLLM, reason="vLLM is not installed: make vllm, or EVO_MERGE_VLLM_PYTHON=.venv-vllm/bin/python"
+)
+NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+N_WORDS = 60
+
+
+def recipe(seed):
+    """Stands for weights that are drawn from the seed."""
+    sources = (Source("a", ModelReference(model="a")),)
+    return ParameterSpaceRecipe(None, sources, "linear", {}, (ParameterRule(("*",), {}),), seed, "float32", "float32")
+
+
+def pico(seed, n_layers=2):
+    """A model with heads of a size that vLLM's CPU kernels know; its answers differ from prompt to prompt."""
+    config = LlamaConfig(
+        vocab_size=N_WORDS + 4,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=n_layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=60,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config).eval()
+    draw(model, seed)
+    return model
+
+
+def draw(model, seed):
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=chance) * 0.3)
+
+
+def generator_of(**settings):
+    settings = {"batch_size": 16, "cache_gigabytes": 0.1, "window": None, "speculation": NGRAM} | settings
+    return VLLMGenerator(python=PYTHON, **settings)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """One generator, and so one engine, for the tests that do not break it."""
+    if not HAS_VLLM:
+        pytest.skip("vLLM is not installed")
+    generator = generator_of()
+    yield generator
+    generator.release()
+
+
+def batches(task, tokenizer, rows=None):
+    return list(render_split(task, "search", tokenizer, None, rows))
+
+
+def equal_to_hf(generator, model, tokenizer, task):
+    """Whether all answers are those of hf, which are not all alike."""
+    (batch,) = batches(task, tokenizer)
+    ours, theirs = (
+        generator.generate(model, tokenizer, batch),
+        HuggingFaceGenerator(batch_size=16).generate(model, tokenizer, batch),
+    )
+    assert len(set(theirs.token_ids)) > 6
+    return ours == theirs
+
+
+@needs_vllm
+def test_answers_are_those_of_hf_and_follow_the_weights(engine, tokenizer, counting):
+    model, task = pico(1), counting(Decoding(20), n_examples=12)
+    answered = []
+    for seed in (1, 2, 3):
+        draw(model, seed)
+        engine.load(recipe(seed), model, tokenizer, lambda: iter(model.named_parameters()))
+        assert equal_to_hf(engine, model, tokenizer, task)
+        answered.append((engine.process_id, engine.generate(model, tokenizer, batches(task, tokenizer)[0])))
+
+    assert len({process for process, _ in answered}) == 1
+    assert len({each.token_ids for _, each in answered}) == 3
+    assert engine.counters["spec_decode_num_draft_tokens"] > 0
+
+
+@needs_vllm
+def test_stop_strings_and_end_tokens_end_answers_where_hf_ends_them(engine, tokenizer, counting):
+    model = pico(4)
+    engine.load(recipe(4), model, tokenizer, lambda: iter(model.named_parameters()))
+    (batch,) = batches(counting(Decoding(30), n_examples=12), tokenizer)
+    free = engine.generate(model, tokenizer, batch)
+    words = [text.split() for text in free.texts]
+    # A stop string across two tokens, one that only begins inside a word, a plain one.
+    stop = (" ".join(words[0][4:6]), words[3][7][1:] + " w", words[5][2])
+
+    assert equal_to_hf(engine, model, tokenizer, counting(Decoding(30, stop), n_examples=12))
+
+    model.generation_config.eos_token_id = [free.token_ids[0][5], free.token_ids[1][9]]
+    assert equal_to_hf(engine, model, tokenizer, counting(Decoding(30), n_examples=12))
+
+
+@needs_vllm
+def test_continuations_are_as_probable_as_in_the_model(engine, tokenizer):
+    model = pico(9)
+    engine.load(recipe(9), model, tokenizer, lambda: iter(model.named_parameters()))
+    with torch.no_grad():
+        chances = model(torch.tensor([[1, 5, 9]])).logits[0].log_softmax(-1)
+    best = int(chances[2].argmax())
+
+    pairs = [((1, 5), (9, best)), ((1, 5, 9), (best,)), ((1, 5, 9), ((best + 1) % 64,))]
+
+    found = engine.likelihoods(model, tokenizer, LikelihoodBatch(tuple(ScoredTokens(0, 0, *pair) for pair in pairs)))
+
+    expected = [chances[1, 9] + chances[2, best], chances[2, best], chances[2, (best + 1) % 64]]
+    assert [each.total for each in found] == pytest.approx([float(each) for each in expected], abs=1e-4)
+    assert [each.is_greedy for each in found] == [int(chances[1].argmax()) == 9, True, False]
+
+
+@needs_vllm
+def test_weights_that_did_not_arrive_are_noticed(engine, tokenizer, counting):
+    model = pico(5)
+    engine.load(recipe(5), model, tokenizer, lambda: iter(model.named_parameters()))
+    (batch,) = batches(counting(Decoding(5)), tokenizer)
+    engine.generate(model, tokenizer, batch)
+    draw(model, 6)
+    left_out = "model.layers.1.mlp.gate_proj.weight"  # one half of a packed projection
+    stale = dict(pico(5).named_parameters())[left_out]
+    engine.load(
+        recipe(6),
+        model,
+        tokenizer,
+        lambda: ((name, stale if name == left_out else tensor) for name, tensor in model.named_parameters()),
+    )
+
+    with pytest.raises(ConfigError, match=r"does not compute what the candidate computes.*generator=hf"):
+        engine.generate(model, tokenizer, batch)
+
+
+@needs_vllm
+def test_an_answer_that_the_window_would_cut_is_refused_and_the_engine_goes_on(engine, tokenizer, counting):
+    model = pico(5)
+    engine.load(recipe(5), model, tokenizer, lambda: iter(model.named_parameters()))
+    with pytest.raises(ConfigError, match=r"a window of 60 tokens leaves 0 for a prompt.*one has 13"):
+        engine.generate(model, tokenizer, batches(counting(Decoding(10**6)), tokenizer)[0])
+
+    assert equal_to_hf(engine, model, tokenizer, counting(Decoding(20), n_examples=12))
+
+
+@needs_vllm
+def test_logits_that_are_not_finite_fail_the_candidate_and_not_the_engine(engine, tokenizer, counting):
+    model = pico(7)
+    (batch,) = batches(counting(Decoding(5)), tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight[3] = torch.nan
+    engine.load(recipe(7), model, tokenizer, lambda: iter(model.named_parameters()))
+    with pytest.raises(UnusableCandidateError, match="not finite"):
+        engine.generate(model, tokenizer, batch)
+
+    draw(model, 8)
+    engine.load(recipe(8), model, tokenizer, lambda: iter(model.named_parameters()))
+    assert equal_to_hf(engine, model, tokenizer, counting(Decoding(20), n_examples=12))
+
+
+@needs_vllm
+def test_paths_run_folded_and_shallower_ones_in_the_engine_of_deeper_ones(tokenizer, counting):
+    models = {"a": pico(1), "b": pico(2)}
+
+    class Resident(SharedLayers):
+        def _module(self, name, reference, recipe):
+            return models[name]
+
+    layers = Resident(None, torch.device("cpu"))
+    sources = tuple(Source(name, ModelReference(model=name)) for name in models)
+    long = (Step("a", 0, 1.0), Step("b", 1, 0.7), Step("a", 1, 1.2), Step("a", 1, 1.1))
+    generator, task, processes = generator_of(), counting(Decoding(12), n_examples=12), []
+    for path in (long[:3], long[:2], long):
+        found = DataFlowRecipe(sources, path, "residual", "float32")
+        model = layers.model(found)
+        model.generation_config = models["a"].generation_config
+        generator.load(found, model, tokenizer, lambda found=found: layers.folded(found))
+        assert equal_to_hf(generator, model, tokenizer, task)
+        processes.append(generator.process_id)
+    generator.release()
+
+    assert processes[0] == processes[1] != processes[2]
+
+
+@contextmanager
+def killing_engines(generator):
+    """Kill every engine as soon as it is there; gives their process ids."""
+    killed, is_over = set(), threading.Event()
+
+    def kill():
+        while not is_over.wait(0.001):
+            process = generator.process_id
+            if process not in (None, *killed):
+                killed.add(process)
+                os.kill(process, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@needs_vllm
+def test_an_engine_that_dies_is_started_again_once_and_then_the_candidate_fails(tokenizer, counting):
+    model, task = pico(1), counting(Decoding(20), n_examples=12)
+    generator = generator_of()
+    generator.load(recipe(1), model, tokenizer, lambda: iter(model.named_parameters()))
+    assert equal_to_hf(generator, model, tokenizer, task)
+    first = generator.process_id
+    os.kill(first, signal.SIGKILL)
+
+    assert equal_to_hf(generator, model, tokenizer, task)
+    assert generator.process_id not in (None, first)
+
+    draw(model, 2)
+
+    def killing():
+        yield from model.named_parameters()
+        if generator.process_id is not None:
+            os.kill(generator.process_id, signal.SIGKILL)  # before the weights reach it
+
+    generator.load(recipe(2), model, tokenizer, killing)
+    # The first death is that of the running engine; the second engine starts with the weights in place, and lives.
+    assert equal_to_hf(generator, model, tokenizer, task)
+
+    draw(model, 3)
+    generator.load(recipe(3), model, tokenizer, lambda: iter(model.named_parameters()))
+    with killing_engines(generator) as killed, pytest.raises(UnusableCandidateError, match=r"died twice.*signal 9"):
+        generator.generate(model, tokenizer, batches(task, tokenizer)[0])
+    assert len(killed) == 2
+    assert generator.process_id is None
+
+
+@pytest.mark.parametrize(
+    ("stop", "n_tokens", "text"),
+    [((), 6, "w1 w2 w3 w4 w5"), (("w3 w4",), 4, "w1 w2 "), (("w5", "w2"), 2, "w1 "), (("w9",), 6, "w1 w2 w3 w4 w5")],
+)
+def test_what_vllm_gives_beyond_an_answers_end_is_cut(tokenizer, stop, n_tokens, text):
+    ids = [*tokenizer("w1 w2 w3 w4 w5", add_special_tokens=False)["input_ids"], 2, *tokenizer("w6 w7")["input_ids"]]
+
+    assert _ended(tokenizer, ids, [2], stop) == (ids[:n_tokens], text)
+
+
+def test_without_vllm_one_sentence_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'evo-merge\[vllm\]'"):
+        interpreter(None)
+    with pytest.raises(ConfigError, match="cannot be run"):
+        interpreter(str(tmp_path / "python"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("cache_gigabytes", 0.0), ("window", 1)])
+def test_numbers_out_of_range_are_refused(name, value):
+    settings = {"batch_size": 1, "cache_gigabytes": 1.0, "python": None, "window": None, "speculation": None}
+    with pytest.raises(ConfigError, match=f"generator.{name} must be"):
+        VLLMGenerator(**(settings | {name: value}))
+
+
+@needs_vllm
+def test_a_model_that_vllm_cannot_run_is_refused_in_one_sentence(tokenizer, counting):
+    model = pico(1)
+    generator = generator_of(window=10**6)
+    generator.load(recipe(1), model, tokenizer, lambda: iter(model.named_parameters()))
+    with pytest.raises(ConfigError, match=r"vLLM cannot run these models.*generator=hf"):
+        generator.generate(model, tokenizer, batches(counting(Decoding(5)), tokenizer)[0])
+    generator.release()
