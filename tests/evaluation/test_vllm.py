@@ -11,10 +11,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
+from evo_merge.evaluation import vllm
+from evo_merge.evaluation.degenerate import Repetition
 from evo_merge.evaluation.hf import HuggingFaceGenerator
 from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredTokens
 from evo_merge.evaluation.prompts import render_split
-from evo_merge.evaluation.vllm import VLLMGenerator, _ended
+from evo_merge.evaluation.vllm import VLLMGenerator
 from evo_merge.evaluation.vllm_engine import interpreter
 from evo_merge.models.shared_layers import SharedLayers
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
@@ -62,7 +64,7 @@ def draw(model, seed):
 
 
 def generator_of(**settings):
-    settings = {"batch_size": 16, "cache_gigabytes": 0.1, "window": None, "speculation": NGRAM} | settings
+    settings = {"batch_size": 16, "cache_gigabytes": 0.1, "window": None, "speculation": NGRAM, "degenerate": None} | settings
     return VLLMGenerator(python=PYTHON, **settings)
 
 
@@ -76,17 +78,16 @@ def engine():
     generator.release()
 
 
-def batches(task, tokenizer, rows=None):
-    return list(render_split(task, "search", tokenizer, None, rows))
+def batch_of(task, tokenizer):
+    (batch,) = render_split(task, "search", tokenizer, None, 16, is_packed=True)
+    return batch
 
 
-def equal_to_hf(generator, model, tokenizer, task):
+def equal_to_hf(generator, model, tokenizer, task, degenerate=None):
     """Whether all answers are those of hf, which are not all alike."""
-    (batch,) = batches(task, tokenizer)
-    ours, theirs = (
-        generator.generate(model, tokenizer, batch),
-        HuggingFaceGenerator(batch_size=16).generate(model, tokenizer, batch),
-    )
+    batch = batch_of(task, tokenizer)
+    ours = generator.generate(model, tokenizer, batch)
+    theirs = HuggingFaceGenerator(batch_size=16, degenerate=degenerate).generate(model, tokenizer, batch)
     assert len(set(theirs.token_ids)) > 6
     return ours == theirs
 
@@ -99,7 +100,7 @@ def test_answers_are_those_of_hf_and_follow_the_weights(engine, tokenizer, count
         draw(model, seed)
         engine.load(recipe(seed), model, tokenizer, lambda: iter(model.named_parameters()))
         assert equal_to_hf(engine, model, tokenizer, task)
-        answered.append((engine.process_id, engine.generate(model, tokenizer, batches(task, tokenizer)[0])))
+        answered.append((engine.serving.process_id, engine.generate(model, tokenizer, batch_of(task, tokenizer))))
 
     assert len({process for process, _ in answered}) == 1
     assert len({each.token_ids for _, each in answered}) == 3
@@ -110,15 +111,15 @@ def test_answers_are_those_of_hf_and_follow_the_weights(engine, tokenizer, count
 def test_stop_strings_and_end_tokens_end_answers_where_hf_ends_them(engine, tokenizer, counting):
     model = pico(4)
     engine.load(recipe(4), model, tokenizer, lambda: iter(model.named_parameters()))
-    (batch,) = batches(counting(Decoding(30), n_examples=12), tokenizer)
+    batch = batch_of(counting(Decoding(30), n_examples=12), tokenizer)
     free = engine.generate(model, tokenizer, batch)
-    words = [text.split() for text in free.texts]
+    words = sorted((text.split() for text in free.texts), key=len)[::-1]  # the longest first
     # A stop string across two tokens, one that only begins inside a word, a plain one.
-    stop = (" ".join(words[0][4:6]), words[3][7][1:] + " w", words[5][2])
+    stop = (" ".join(words[0][4:6]), words[1][7][1:] + " w", words[2][2])
 
     assert equal_to_hf(engine, model, tokenizer, counting(Decoding(30, stop), n_examples=12))
 
-    model.generation_config.eos_token_id = [free.token_ids[0][5], free.token_ids[1][9]]
+    model.generation_config.eos_token_id = [free.token_ids[0][5], max(free.token_ids, key=len)[9]]
     assert equal_to_hf(engine, model, tokenizer, counting(Decoding(30), n_examples=12))
 
 
@@ -140,11 +141,27 @@ def test_continuations_are_as_probable_as_in_the_model(engine, tokenizer):
 
 
 @needs_vllm
-def test_weights_that_did_not_arrive_are_noticed(engine, tokenizer, counting):
-    model = pico(5)
+def test_answers_that_repeat_themselves_are_given_up_where_hf_gives_them_up(tokenizer, counting, monkeypatch):
+    monkeypatch.setattr(vllm, "_ROUND", 7)  # so that answers are in several
+    rule = Repetition(period=4, times=2, tokens=3)
+    model, generator = pico(4), generator_of(degenerate=rule)
+    generator.load(recipe(4), model, tokenizer, lambda: iter(model.named_parameters()))
+    task = counting(Decoding(40, ("w7 w",)), n_examples=12)
+
+    assert equal_to_hf(generator, model, tokenizer, task, rule)
+
+    answers = generator.generate(model, tokenizer, batch_of(task, tokenizer))
+    generator.release()
+    assert 0 < answers.n_degenerate < 12
+    assert max(map(len, answers.token_ids)) > 7
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_weights_that_did_not_arrive_fail_the_candidate_and_not_the_next(engine, tokenizer, counting):
+    model, task = pico(5), counting(Decoding(20), n_examples=12)
     engine.load(recipe(5), model, tokenizer, lambda: iter(model.named_parameters()))
-    (batch,) = batches(counting(Decoding(5)), tokenizer)
-    engine.generate(model, tokenizer, batch)
+    assert equal_to_hf(engine, model, tokenizer, task)
     draw(model, 6)
     left_out = "model.layers.1.mlp.gate_proj.weight"  # one half of a packed projection
     stale = dict(pico(5).named_parameters())[left_out]
@@ -154,9 +171,21 @@ def test_weights_that_did_not_arrive_are_noticed(engine, tokenizer, counting):
         tokenizer,
         lambda: ((name, stale if name == left_out else tensor) for name, tensor in model.named_parameters()),
     )
+    with pytest.raises(UnusableCandidateError, match=r"failed twice.*does not compute what the candidate computes"):
+        engine.generate(model, tokenizer, batch_of(task, tokenizer))
 
+    engine.load(recipe(7), model, tokenizer, lambda: iter(model.named_parameters()))
+    assert equal_to_hf(engine, model, tokenizer, task)
+
+
+@needs_vllm
+def test_an_engine_that_never_computed_what_a_candidate_computes_ends_the_run(tokenizer, counting):
+    model, generator = pico(5), generator_of()
+    other = pico(6)
+    generator.load(recipe(5), model, tokenizer, lambda: iter(other.named_parameters()))
     with pytest.raises(ConfigError, match=r"does not compute what the candidate computes.*generator=hf"):
-        engine.generate(model, tokenizer, batch)
+        generator.generate(model, tokenizer, batch_of(counting(Decoding(5)), tokenizer))
+    assert generator.serving.process_id is None
 
 
 @needs_vllm
@@ -164,7 +193,7 @@ def test_an_answer_that_the_window_would_cut_is_refused_and_the_engine_goes_on(e
     model = pico(5)
     engine.load(recipe(5), model, tokenizer, lambda: iter(model.named_parameters()))
     with pytest.raises(ConfigError, match=r"a window of 60 tokens leaves 0 for a prompt.*one has 13"):
-        engine.generate(model, tokenizer, batches(counting(Decoding(10**6)), tokenizer)[0])
+        engine.generate(model, tokenizer, batch_of(counting(Decoding(10**6)), tokenizer))
 
     assert equal_to_hf(engine, model, tokenizer, counting(Decoding(20), n_examples=12))
 
@@ -172,7 +201,7 @@ def test_an_answer_that_the_window_would_cut_is_refused_and_the_engine_goes_on(e
 @needs_vllm
 def test_logits_that_are_not_finite_fail_the_candidate_and_not_the_engine(engine, tokenizer, counting):
     model = pico(7)
-    (batch,) = batches(counting(Decoding(5)), tokenizer)
+    batch = batch_of(counting(Decoding(5)), tokenizer)
     with torch.no_grad():
         model.lm_head.weight[3] = torch.nan
     engine.load(recipe(7), model, tokenizer, lambda: iter(model.named_parameters()))
@@ -184,6 +213,7 @@ def test_logits_that_are_not_finite_fail_the_candidate_and_not_the_engine(engine
     assert equal_to_hf(engine, model, tokenizer, counting(Decoding(20), n_examples=12))
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_paths_run_folded_and_shallower_ones_in_the_engine_of_deeper_ones(tokenizer, counting):
     models = {"a": pico(1), "b": pico(2)}
@@ -202,7 +232,7 @@ def test_paths_run_folded_and_shallower_ones_in_the_engine_of_deeper_ones(tokeni
         model.generation_config = models["a"].generation_config
         generator.load(found, model, tokenizer, lambda found=found: layers.folded(found))
         assert equal_to_hf(generator, model, tokenizer, task)
-        processes.append(generator.process_id)
+        processes.append(generator.serving.process_id)
     generator.release()
 
     assert processes[0] == processes[1] != processes[2]
@@ -215,7 +245,7 @@ def killing_engines(generator):
 
     def kill():
         while not is_over.wait(0.001):
-            process = generator.process_id
+            process = generator.serving.process_id
             if process not in (None, *killed):
                 killed.add(process)
                 os.kill(process, signal.SIGKILL)
@@ -229,24 +259,25 @@ def killing_engines(generator):
         thread.join()
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_an_engine_that_dies_is_started_again_once_and_then_the_candidate_fails(tokenizer, counting):
     model, task = pico(1), counting(Decoding(20), n_examples=12)
     generator = generator_of()
     generator.load(recipe(1), model, tokenizer, lambda: iter(model.named_parameters()))
     assert equal_to_hf(generator, model, tokenizer, task)
-    first = generator.process_id
+    first = generator.serving.process_id
     os.kill(first, signal.SIGKILL)
 
     assert equal_to_hf(generator, model, tokenizer, task)
-    assert generator.process_id not in (None, first)
+    assert generator.serving.process_id not in (None, first)
 
     draw(model, 2)
 
     def killing():
         yield from model.named_parameters()
-        if generator.process_id is not None:
-            os.kill(generator.process_id, signal.SIGKILL)  # before the weights reach it
+        if generator.serving.process_id is not None:
+            os.kill(generator.serving.process_id, signal.SIGKILL)  # before the weights reach it
 
     generator.load(recipe(2), model, tokenizer, killing)
     # The first death is that of the running engine; the second engine starts with the weights in place, and lives.
@@ -254,20 +285,10 @@ def test_an_engine_that_dies_is_started_again_once_and_then_the_candidate_fails(
 
     draw(model, 3)
     generator.load(recipe(3), model, tokenizer, lambda: iter(model.named_parameters()))
-    with killing_engines(generator) as killed, pytest.raises(UnusableCandidateError, match=r"died twice.*signal 9"):
-        generator.generate(model, tokenizer, batches(task, tokenizer)[0])
+    with killing_engines(generator) as killed, pytest.raises(UnusableCandidateError, match=r"failed twice.*signal 9"):
+        generator.generate(model, tokenizer, batch_of(task, tokenizer))
     assert len(killed) == 2
-    assert generator.process_id is None
-
-
-@pytest.mark.parametrize(
-    ("stop", "n_tokens", "text"),
-    [((), 6, "w1 w2 w3 w4 w5"), (("w3 w4",), 4, "w1 w2 "), (("w5", "w2"), 2, "w1 "), (("w9",), 6, "w1 w2 w3 w4 w5")],
-)
-def test_what_vllm_gives_beyond_an_answers_end_is_cut(tokenizer, stop, n_tokens, text):
-    ids = [*tokenizer("w1 w2 w3 w4 w5", add_special_tokens=False)["input_ids"], 2, *tokenizer("w6 w7")["input_ids"]]
-
-    assert _ended(tokenizer, ids, [2], stop) == (ids[:n_tokens], text)
+    assert generator.serving.process_id is None
 
 
 def test_without_vllm_one_sentence_says_what_to_do(monkeypatch, tmp_path):
@@ -280,7 +301,7 @@ def test_without_vllm_one_sentence_says_what_to_do(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("cache_gigabytes", 0.0), ("window", 1)])
 def test_numbers_out_of_range_are_refused(name, value):
-    settings = {"batch_size": 1, "cache_gigabytes": 1.0, "python": None, "window": None, "speculation": None}
+    settings = {"batch_size": 1, "cache_gigabytes": 1.0, "python": None, "window": None, "speculation": None, "degenerate": None}
     with pytest.raises(ConfigError, match=f"generator.{name} must be"):
         VLLMGenerator(**(settings | {name: value}))
 
@@ -291,5 +312,5 @@ def test_a_model_that_vllm_cannot_run_is_refused_in_one_sentence(tokenizer, coun
     generator = generator_of(window=10**6)
     generator.load(recipe(1), model, tokenizer, lambda: iter(model.named_parameters()))
     with pytest.raises(ConfigError, match=r"vLLM cannot run these models.*generator=hf"):
-        generator.generate(model, tokenizer, batches(counting(Decoding(5)), tokenizer)[0])
+        generator.generate(model, tokenizer, batch_of(counting(Decoding(5)), tokenizer))
     generator.release()

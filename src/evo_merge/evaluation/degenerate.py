@@ -26,6 +26,15 @@ class Repetition:
                 raise ConfigError(f"generator.degenerate.{name} must be at least {least}, got {getattr(self, name)}")
 
 
+def checked(rule: object) -> Repetition | None:
+    """What a yaml gives for ``generator.degenerate``; raises ``ConfigError`` where that is no rule."""
+    if rule is None or isinstance(rule, Repetition):
+        return rule
+    raise ConfigError(
+        f"generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, got {rule!r}"
+    )
+
+
 class RepetitionCounter:
     """Follows one answer token by token, in time that grows with how often its last token came before, not with the period."""
 

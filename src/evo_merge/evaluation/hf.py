@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.answers import Answer, Ending, end_tokens
 from evo_merge.evaluation.continuous import Counts, Loop, Row, can_answer
-from evo_merge.evaluation.degenerate import Repetition
+from evo_merge.evaluation.degenerate import Repetition, checked
 from evo_merge.evaluation.drafts import Follower
 from evo_merge.evaluation.generator import Completions
 from evo_merge.evaluation.hf_likelihood import log_likelihoods
@@ -59,13 +59,8 @@ class HuggingFaceGenerator:
         for name, value in (("batch_size", batch_size), ("token_budget", token_budget)):
             if value is not None and value < 1:
                 raise ConfigError(f"generator.{name} must be at least 1, got {value}")
-        if degenerate is not None and not isinstance(degenerate, Repetition):
-            raise ConfigError(
-                "generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, "
-                f"got {degenerate!r}"
-            )
         self.batch_size, self.drafts = batch_size, drafts
-        self._token_budget, self._degenerate = token_budget, degenerate
+        self._token_budget, self._degenerate = token_budget, checked(degenerate)
         self._n_rows = batch_size  # fewer once the memory said no
 
     def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:

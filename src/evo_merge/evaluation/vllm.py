@@ -1,60 +1,29 @@
 """Answers by vLLM: one engine for the whole run, into which each candidate's weights are loaded in place.
 
-vLLM batches by itself, keeps the prefixes that prompts share, and drafts tokens by looking them up in the prompt. The model
-that the assembler built stays in memory beside the engine; after every exchange of weights both say how probable the tokens of
-a fixed text are, which they must agree on.
+vLLM batches by itself, keeps the prefixes that prompts share, and drafts tokens by looking them up in the prompt. Where an answer
+ends is decided by the same code as for ``hf``: what vLLM gives beyond is cut, and where it stopped too early it goes on.
 """
 
-import logging
 import math
-import os
-import tempfile
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
+from evo_merge.evaluation.answers import Answer, Ending, end_tokens
+from evo_merge.evaluation.degenerate import Repetition, checked
 from evo_merge.evaluation.generator import Completions
 from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
-from evo_merge.evaluation.vllm_check import TOLERANCE, fixed_text, log_probabilities, window_of
-from evo_merge.evaluation.vllm_engine import Engine, EngineDiedError, EngineRefusedError, interpreter
-from evo_merge.evaluation.vllm_weights import deepened, fits, remove_weights, write_weights
+from evo_merge.evaluation.vllm_check import window_of
+from evo_merge.evaluation.vllm_engine import interpreter
+from evo_merge.evaluation.vllm_serving import Candidate, Serving
 from evo_merge.recipe import Recipe
 from evo_merge.tasks.base import LogLikelihood
 
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """Whose answers are wanted."""
-
-    recipe: Recipe
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    tensors: Callable[[], Iterator[tuple[str, Tensor]]]
-
-    @property
-    def config(self) -> Any:
-        return self.model.config
-
-
-@dataclass
-class _Running:
-    """An engine, the config that it was started with, and whose weights are in it."""
-
-    engine: Engine
-    config: Any
-    dtype: str
-    recipe: Recipe | None = None
+_ROUND = 128  # tokens after which answers that repeat themselves are looked for; vLLM knows no such rule
 
 
 class VLLMGenerator:
@@ -62,15 +31,14 @@ class VLLMGenerator:
 
     Attributes:
         batch_size: Rows that the engine has in work together at most.
-        prompts_at_once: All that are answered the same way: vLLM does the batching.
+        packs_prompts: A call is given all prompts there are: vLLM does the batching.
         drafts: It takes none; vLLM has its own.
         cache_bytes: What the engine takes for keys and values.
         counters: vLLM's own, over the life of the engine that runs: prefixes asked for and found, tokens drafted and accepted.
-        largest_difference: Of all checks of exchanged weights, the largest mean difference of log-probabilities.
     """
 
-    prompts_at_once: int | None = None
-    drafts = False
+    packs_prompts: bool = True
+    drafts: bool = False
 
     def __init__(
         self,
@@ -80,6 +48,7 @@ class VLLMGenerator:
         python: str | None,
         window: int | None,
         speculation: Mapping[str, Any] | None,
+        degenerate: Repetition | None,
     ) -> None:
         """Find vLLM; the engine starts with the first candidate.
 
@@ -90,6 +59,7 @@ class VLLMGenerator:
             window: Tokens of the longest prompt with its answer; ``None`` is what the models can attend to. The cache must hold
                 one such row.
             speculation: vLLM's ``speculative_config``; ``None`` drafts nothing.
+            degenerate: When an answer that repeats itself is given up; ``None`` is never.
 
         Raises:
             ConfigError: A number is out of range, or there is no vLLM.
@@ -100,21 +70,19 @@ class VLLMGenerator:
             raise ConfigError(f"generator.cache_gigabytes must be above 0, got {cache_gigabytes}")
         if window is not None and window < 3:
             raise ConfigError(f"generator.window must be at least 3 or null, got {window}")
-        self._python = interpreter(python)
-        self.batch_size = batch_size
+        self._degenerate = checked(degenerate)
+        self.batch_size, self._window = batch_size, window
         self.cache_bytes = int(cache_gigabytes * 1e9)
-        self._window, self._speculation = window, speculation
-        self._candidate: _Candidate | None = None
-        self._running: _Running | None = None
         self.counters: dict[str, float] = {}
-        self.largest_difference = 0.0
-        parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # weights pass through memory where they can
-        self._folder = tempfile.TemporaryDirectory(prefix="evo_merge_vllm_", dir=parent)
-
-    @property
-    def process_id(self) -> int | None:
-        """Of the engine; ``None`` where none runs."""
-        return None if self._running is None else self._running.engine.process_id
+        self._candidate: Candidate | None = None
+        settings = {
+            "max_num_seqs": batch_size,
+            "kv_cache_memory_bytes": self.cache_bytes,
+            "gpu_memory_utilization": 0.01,  # with the cache's size given, only how much must be free at the start
+            "enable_prefix_caching": True,
+            "speculative_config": None if speculation is None else dict(speculation),
+        }
+        self.serving = Serving(interpreter(python), window, settings)
 
     def load(
         self,
@@ -124,45 +92,35 @@ class VLLMGenerator:
         tensors: Callable[[], Iterator[tuple[str, Tensor]]],
     ) -> None:
         """Say whose answers are wanted next; the engine gets its weights when it is asked, unless it has them."""
-        self._candidate = _Candidate(recipe, model, tokenizer, tensors)
+        self._candidate = Candidate(recipe, model, tokenizer, tensors)
 
     def release(self) -> None:
         """End the engine and let the candidate go; the next one starts another."""
         self._candidate = None
-        self._close()
+        self.serving.close()
 
     def generate(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: PromptBatch) -> Completions:
-        """Complete every prompt of a batch.
+        """Complete every prompt of a batch; answers end as those of ``HuggingFaceGenerator`` do.
 
         Raises:
-            UnusableCandidateError: A logit that would decide a token is not finite, or the engine died twice.
+            UnusableCandidateError: A logit that would decide a token is not finite, or two engines failed.
             ConfigError: There is no engine for these models, or it does not compute what they compute.
         """
-        end_tokens = _end_tokens(model)
-        sampling = {
-            "max_tokens": batch.decoding.max_new_tokens,
-            "stop": list(batch.decoding.stop),
-            "stop_token_ids": end_tokens,
-            "ignore_eos": True,  # what ends a sequence is what ends it for hf: the generation config's tokens
-        }
-        rows = [ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)]
-        longest, room = max(map(len, rows)), window_of(model.config, self._window)
-        if room is not None and longest + batch.decoding.max_new_tokens > room:  # vLLM would cut the answers
-            raise ConfigError(
-                f"a window of {room} tokens leaves {max(room - batch.decoding.max_new_tokens, 0)} for a prompt beside "
-                f"{batch.decoding.max_new_tokens} new ones, and one has {longest}; raise generator.window or leave it null, or "
-                "lower task.max_new_tokens"
-            )
-        found = self._with_engine(lambda engine: engine.answer(rows, sampling))
-        self.counters = found["counters"]
-        token_ids, texts = [], []
-        for ids, not_finite in zip(found["tokens"], found["not_finite"], strict=True):
-            kept, text = _ended(tokenizer, ids, end_tokens, batch.decoding.stop)
-            if not_finite is not None and not_finite <= len(kept):
-                raise UnusableCandidateError(f"logits are not finite at new token {not_finite}")
-            token_ids.append(tuple(kept))
-            texts.append(text)
-        return Completions(batch.positions, tuple(token_ids), tuple(texts))
+        ends = end_tokens(model)
+        ending = Ending(tokenizer, batch.decoding, frozenset(ends), self._degenerate)
+        prompts: list[list[int]] = [
+            ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids.cpu(), batch.attention_mask.cpu(), strict=True)
+        ]
+        limit = batch.decoding.max_new_tokens
+        self._check_window(model, max(map(len, prompts)), limit)
+        answers = [Answer(ending) for _ in prompts]
+        sampling = {"stop": list(batch.decoding.stop), "stop_token_ids": ends}
+        while left := [row for row, answer in enumerate(answers) if not answer.has_ended]:
+            at_once = limit if self._degenerate is None else _ROUND
+            self._go_on([prompts[row] for row in left], [answers[row] for row in left], limit, at_once, sampling)
+        tokens = tuple(tuple(answer.tokens) for answer in answers)
+        n_degenerate = sum(answer.is_degenerate for answer in answers)
+        return Completions(batch.positions, tokens, tuple(map(ending.text, tokens)), n_degenerate)
 
     def likelihoods(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: LikelihoodBatch
@@ -170,11 +128,11 @@ class VLLMGenerator:
         """Score every continuation of a batch; each must fit the window with its context and a token more.
 
         Raises:
-            UnusableCandidateError: One is not finite, or the engine died twice.
+            UnusableCandidateError: One is not finite, or two engines failed.
             ConfigError: As ``generate``.
         """
         rows = [[*each.context, *each.continuation] for each in batch.scored]
-        chances, ranks = self._with_engine(lambda engine: engine.score(rows))
+        chances, ranks = self.serving.ask(self._asked(), lambda engine: engine.score(rows))
         found = []
         for each, own, placed in zip(batch.scored, chances, ranks, strict=True):
             start = len(each.context) - 1  # of the first token nothing is asked
@@ -185,117 +143,34 @@ class VLLMGenerator:
             found.append(LogLikelihood(total, is_greedy, len(each.continuation)))
         return tuple(found)
 
-    def _with_engine(self, ask: Callable[[Engine], T]) -> T:
-        """Ask the engine with the candidate's weights in it; one that dies is started again, once."""
-        for last in (False, True):
-            try:
-                return ask(self._serving())
-            except EngineRefusedError as error:
-                raise ConfigError(f"vLLM refuses the prompts: {error}; see generator.window, or choose generator=hf") from error
-            except EngineDiedError as error:
-                self._close()
-                log.warning("the vLLM engine died: %s", error)
-                if last:
-                    raise UnusableCandidateError(f"the vLLM engine died twice over this candidate: {error}") from error
-        raise AssertionError("not reached")
+    def _go_on(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[Answer],
+        limit: int,
+        at_once: int,
+        sampling: Mapping[str, Any],
+    ) -> None:
+        """Some more tokens of every answer."""
+        rows = [[*prompt, *answer.tokens] for prompt, answer in zip(prompts, answers, strict=True)]
+        most = [min(at_once, limit - len(answer.tokens)) for answer in answers]
+        found = self.serving.ask(self._asked(), lambda engine: engine.answer(rows, most, sampling))
+        self.counters = found["counters"]
+        for answer, tokens, not_finite in zip(answers, found["tokens"], found["not_finite"], strict=True):
+            answer.add(tokens, [number != not_finite for number in range(1, len(tokens) + 1)])
+            if not answer.has_ended:
+                answer.look()  # vLLM may have seen a stop string
 
-    def _serving(self) -> Engine:
-        """The engine, with the candidate's weights in it."""
-        candidate = self._candidate
-        if candidate is None:
+    def _asked(self) -> Candidate:
+        if self._candidate is None:
             raise RuntimeError("no candidate is loaded; the evaluator calls load before it asks")
-        dtype = candidate.recipe.out_dtype
-        running = self._running
-        if running is not None and running.recipe == candidate.recipe:
-            return running.engine
-        ids = fixed_text(candidate.config, self._window)
-        expected = log_probabilities(candidate.model, ids)
-        if not torch.isfinite(expected).all():  # before the engine is troubled with it
-            raise UnusableCandidateError("logits are not finite after a fixed text")
-        if running is not None and not (running.dtype == dtype and fits(candidate.config, running.config)):
-            log.info("starting another vLLM engine for a model of %d layers", candidate.config.num_hidden_layers)
-            self._close()
-            running = None
-        folder = Path(self._folder.name)
-        room = candidate.config.num_hidden_layers if running is None else running.config.num_hidden_layers
-        write_weights(deepened(candidate.tensors(), candidate.config.num_hidden_layers, room), folder)
-        if running is None:
-            running = self._running = _Running(self._start(candidate, folder), candidate.config, dtype)
-        else:
-            running.recipe = None
-            running.engine.load(folder)
-        remove_weights(folder)
-        self._check(candidate, running.engine, ids, expected)
-        running.recipe = candidate.recipe
-        return running.engine
+        return self._candidate
 
-    def _start(self, candidate: _Candidate, folder: Path) -> Engine:
-        config = type(candidate.config).from_dict(candidate.config.to_dict())
-        config.architectures, config.dtype = [type(candidate.model).__name__], candidate.recipe.out_dtype
-        config.save_pretrained(folder)
-        candidate.tokenizer.save_pretrained(folder)
-        settings = {
-            "model": str(folder),
-            "dtype": candidate.recipe.out_dtype,
-            "max_model_len": self._window,
-            "max_num_seqs": self.batch_size,
-            "kv_cache_memory_bytes": self.cache_bytes,
-            "gpu_memory_utilization": 0.01,  # with the cache's size given, only how much must be free at the start
-            "enable_prefix_caching": True,
-            "speculative_config": None if self._speculation is None else dict(self._speculation),
-            "enforce_eager": True,  # what is compiled may hold the weights of the candidate that it was compiled with
-            "generation_config": "vllm",  # nothing but what we ask for
-            "disable_log_stats": False,  # the counters
-            "use_tqdm_on_load": False,
-        }
-        engine = Engine(self._python, settings, folder / "log.txt")
-        log.info("vLLM %s runs in process %d", engine.version, engine.process_id)
-        return engine
-
-    def _check(self, candidate: _Candidate, engine: Engine, ids: Sequence[int], expected: Tensor) -> None:
-        """Whether engine and model agree on how probable the tokens of a fixed text are."""
-        found = torch.tensor(engine.score([ids])[0][0], dtype=torch.float64)
-        difference = float((found - expected).abs().mean())
-        self.largest_difference = max(self.largest_difference, difference)
-        tolerance = TOLERANCE[candidate.recipe.out_dtype]
-        log.info("weights in the engine: log-probabilities differ by %.2g on average (at most %g)", difference, tolerance)
-        if not difference <= tolerance:
-            self._close()
+    def _check_window(self, model: PreTrainedModel, longest: int, limit: int) -> None:
+        """Whether vLLM would cut the answers."""
+        room = window_of(model.config, self._window)
+        if room is not None and longest + limit > room:
             raise ConfigError(
-                f"the vLLM engine does not compute what the candidate computes: log-probabilities of {len(ids)} tokens "
-                f"differ by {difference:.3g} on average, and rounding in {candidate.recipe.out_dtype} explains {tolerance:g}; "
-                "choose generator=hf for these models"
+                f"a window of {room} tokens leaves {max(room - limit, 0)} for a prompt beside {limit} new ones, and one has "
+                f"{longest}; raise generator.window or leave it null, or lower task.max_new_tokens"
             )
-
-    def _close(self) -> None:
-        if self._running is not None:
-            self._running.engine.close()
-            self._running = None
-
-
-def _ended(
-    tokenizer: PreTrainedTokenizerBase, ids: list[int], end_tokens: list[int], stop: tuple[str, ...]
-) -> tuple[list[int], str]:
-    """An answer's tokens up to the one that ends it, and its text; of drafted tokens vLLM may give some beyond."""
-
-    def text_of(n: int) -> str:
-        text = tokenizer.decode(ids[:n], skip_special_tokens=True)
-        assert isinstance(text, str)
-        return text
-
-    n_tokens = next((i for i, token in enumerate(ids, 1) if token in end_tokens), len(ids))
-    text = text_of(n_tokens)
-    starts = [start for each in stop if (start := text.find(each)) >= 0]
-    if not starts:
-        return ids[:n_tokens], text
-    # A stop string once in the text stays there, so the shortest such beginning is found by halving.
-    counts = range(1, n_tokens + 1)
-    first = counts[bisect_left(counts, 1, key=lambda n: int(any(each in text_of(n) for each in stop)))]
-    return ids[:first], text[: min(starts)]
-
-
-def _end_tokens(model: PreTrainedModel) -> list[int]:
-    ids = None if model.generation_config is None else model.generation_config.eos_token_id
-    if ids is None:
-        return []
-    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]

@@ -7,8 +7,9 @@ started it.
 Requests, by their ``do``:
 
 - ``load``: put the weights of a ``folder`` into the model in place and forget all cached prefixes.
-- ``answer``: complete ``prompts`` (token ids) as ``sampling`` says; per prompt the new ``tokens``, and how many there were with
-  the first that logits which are not finite chose (``not_finite``, or null); besides vLLM's ``counters`` so far.
+- ``answer``: complete ``prompts`` (token ids), each with at most its ``max_tokens``, as ``sampling`` says; per prompt the new
+  ``tokens``, perhaps some beyond its end, and how many there were with the first that logits which are not finite chose
+  (``not_finite``, or null); besides vLLM's ``counters`` so far.
 - ``score``: per prompt and token but the first its ``logprobs`` and ``ranks`` after the tokens before it.
 """
 
@@ -37,10 +38,11 @@ class Server:
             raise RuntimeError("vLLM could not forget its cached prefixes")
         return {}
 
-    def answer(self, prompts: list[list[int]], sampling: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, prompts: list[list[int]], max_tokens: list[int], sampling: dict[str, Any]) -> dict[str, Any]:
         """Greedy completions."""
-        # The log-probability of each chosen token shows logits that are not finite.
-        answers = [output.outputs[0] for output in self._ask(prompts, temperature=0.0, logprobs=0, **sampling)]
+        # What ends a sequence is in the request; the log-probability of each chosen token shows logits that are not finite.
+        each = [{"max_tokens": most, "ignore_eos": True, "logprobs": 0, **sampling} for most in max_tokens]
+        answers = [output.outputs[0] for output in self._ask(prompts, each)]
         counters = {metric.name.removeprefix("vllm:"): metric for metric in self._llm.get_metrics()}
         return {
             "tokens": [list(answer.token_ids) for answer in answers],
@@ -50,18 +52,19 @@ class Server:
 
     def score(self, prompts: list[list[int]]) -> dict[str, Any]:
         """Log-probabilities and ranks of given tokens."""
+        outputs = self._ask(prompts, [{"max_tokens": 1, "prompt_logprobs": 0}] * len(prompts))
         found: dict[str, Any] = {"logprobs": [], "ranks": []}
-        for ids, output in zip(prompts, self._ask(prompts, temperature=0.0, prompt_logprobs=0, max_tokens=1), strict=True):
+        for ids, output in zip(prompts, outputs, strict=True):
             own = [chances[token] for token, chances in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
             found["logprobs"].append([each.logprob for each in own])
             found["ranks"].append([each.rank for each in own])
         return found
 
-    def _ask(self, prompts: list[list[int]], **sampling: Any) -> Any:
+    def _ask(self, prompts: list[list[int]], sampling: list[dict[str, Any]]) -> Any:
         from vllm import SamplingParams
 
         rows = [{"prompt_token_ids": ids} for ids in prompts]
-        return self._llm.generate(rows, SamplingParams(**sampling), use_tqdm=False)
+        return self._llm.generate(rows, [SamplingParams(temperature=0.0, **each) for each in sampling], use_tqdm=False)
 
 
 def _first_not_finite(answer: Any) -> int | None:
