@@ -2,13 +2,16 @@
 
 FOLDER holds ``data/`` and ``models/smollm2/``; searches are kept in ``generation_benchmark/`` of the working folder and not run
 again. Parts: ``loop`` (ours against ``model.generate`` in its best fixed batch), ``tiny`` and ``smollm2`` (drafts over the
-second half of a real search, embedded family and SmolLM2 adapters), ``degenerate`` (random merges with and without the rule).
+second half of a real search, embedded family and SmolLM2 adapters), ``degenerate`` (random merges with and without the rule),
+``vllm`` (vLLM against ours; not run unless named, ``EVO_MERGE_VLLM_PYTHON`` names the Python that has it).
 Seconds are of the processor, one thread, so that other programs on the machine count little; what counts is the ratio.
 """
 
+import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import torch
 from equality import MODEL, as_split, prompts
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from vllm_equality import engine_of, timed
 
 from evo_merge.baselines import single_model
 from evo_merge.evaluation.degenerate import Repetition
@@ -53,7 +57,7 @@ def main() -> int:
     OUT.mkdir(exist_ok=True)
     print(f"{'what':<52}{'tokens':>8}{'seconds':>9}{'ratio':>8}", flush=True)
     for part in parts:
-        {"loop": loop, "degenerate": degenerate}.get(part, lambda folder, part=part: drafts(folder, part))(folder)
+        {"loop": loop, "degenerate": degenerate, "vllm": vllm}.get(part, lambda folder, part=part: drafts(folder, part))(folder)
     return 0
 
 
@@ -90,6 +94,25 @@ def loop(folder: Path) -> None:
         seconds = time.process_time() - started
         n_tokens = sum(map(len, completions.token_ids))
         line(f"ours, batch size {size}", n_tokens, seconds, n_tokens / seconds / (tokens / min(fixed.values())))
+
+
+def vllm(folder: Path) -> None:
+    """The prompts of ``loop`` through a vLLM engine that runs already, and through ours, in as large batches."""
+    pool = Pool(base=None, sources=[{"name": "smollm2", "model": MODEL}], out_dtype="float32")
+    assembler, recipe = Assembler(pool, torch.device("cpu")), single_model(pool.leader.reference, "float32")
+    model = assembler.assemble(recipe)
+    (batch,) = as_split(prompts(pool.tokenizer, folder / "data", N_PROMPTS), LIMIT)
+    ours = HuggingFaceGenerator(batch_size=max(FIXED), token_budget=None, degenerate=None, drafts=False)
+    engine = engine_of(os.environ.get("EVO_MERGE_VLLM_PYTHON"), max(FIXED), window=1024)
+    engine.load(recipe, model, pool.tokenizer, lambda: assembler.tensors(recipe))
+    engine.generate(model, pool.tokenizer, as_split([(1, 2, 3)], 2).batches[0])  # starts it
+    speeds = []
+    for name, generator in (("ours", ours), ("vLLM", engine)):
+        found, seconds, _ = timed(engine, partial(generator.generate, model, pool.tokenizer, batch))
+        n_tokens = sum(map(len, found.token_ids))
+        speeds.append(n_tokens / seconds)
+        line(f"{name}, batch size {max(FIXED)}", n_tokens, seconds, speeds[-1] / speeds[0])
+    engine.release()
 
 
 def trimmed(ids, mask) -> tuple[torch.Tensor, torch.Tensor]:

@@ -299,18 +299,37 @@ def test_without_vllm_one_sentence_says_what_to_do(monkeypatch, tmp_path):
         interpreter(str(tmp_path / "python"))
 
 
+def test_without_vllm_a_run_ends_with_one_sentence(command, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "vllm" else found(name, *of))
+
+    ended = command("generator=vllm", "hydra.run.dir=run")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "generator=vllm needs vLLM, which is not installed here" in ended.err
+    assert "make vllm" in ended.err
+
+
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("cache_gigabytes", 0.0), ("window", 1)])
 def test_numbers_out_of_range_are_refused(name, value):
-    settings = {"batch_size": 1, "cache_gigabytes": 1.0, "python": None, "window": None, "speculation": None, "degenerate": None}
     with pytest.raises(ConfigError, match=f"generator.{name} must be"):
-        VLLMGenerator(**(settings | {name: value}))
+        generator_of(**{name: value})
+
+
+class UnheardOfForCausalLM(LlamaForCausalLM):
+    """An architecture that vLLM does not know."""
 
 
 @needs_vllm
-def test_a_model_that_vllm_cannot_run_is_refused_in_one_sentence(tokenizer, counting):
+@pytest.mark.parametrize(
+    ("kind", "window", "said"),
+    [(LlamaForCausalLM, 10**6, "max_model_len"), (UnheardOfForCausalLM, None, "UnheardOfForCausalLM")],
+)
+def test_a_model_that_vllm_cannot_run_is_refused_in_one_sentence(tokenizer, counting, kind, window, said):
     model = pico(1)
-    generator = generator_of(window=10**6)
+    model.__class__ = kind
+    generator = generator_of(window=window)
     generator.load(recipe(1), model, tokenizer, lambda: iter(model.named_parameters()))
-    with pytest.raises(ConfigError, match=r"vLLM cannot run these models.*generator=hf"):
+    with pytest.raises(ConfigError, match=rf"vLLM cannot run these models.*{said}.*generator=hf"):
         generator.generate(model, tokenizer, batch_of(counting(Decoding(5)), tokenizer))
     generator.release()

@@ -31,7 +31,8 @@ def checked(rule: object) -> Repetition | None:
     if rule is None or isinstance(rule, Repetition):
         return rule
     raise ConfigError(
-        f"generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, got {rule!r}"
+        "generator.degenerate must be null or say when an answer is given up, such as generator.degenerate.times=6, "
+        f"got {rule!r}"
     )
 
 

@@ -1,7 +1,7 @@
 """Answers by vLLM: one engine for the whole run, into which each candidate's weights are loaded in place.
 
-vLLM batches by itself, keeps the prefixes that prompts share, and drafts tokens by looking them up in the prompt. Where an answer
-ends is decided by the same code as for ``hf``: what vLLM gives beyond is cut, and where it stopped too early it goes on.
+vLLM batches by itself, keeps the prefixes that prompts share, and drafts tokens by looking them up in the prompt. Where an
+answer ends is decided by the same code as for ``hf``: what vLLM gives beyond is cut, and where it stopped too early it goes on.
 """
 
 import math

@@ -81,10 +81,8 @@ class Engine:
     def answer(
         self, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], sampling: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Greedy completions, each of so many tokens at most: ``tokens``, ``not_finite``, ``counters`` (see ``vllm_server``)."""
-        return self._ask(
-            do="answer", prompts=list(map(list, prompts)), max_tokens=list(max_tokens), sampling=dict(sampling)
-        )
+        """Greedy completions of so many tokens at most: ``tokens``, ``not_finite``, ``counters`` (see ``vllm_server``)."""
+        return self._ask(do="answer", prompts=list(map(list, prompts)), max_tokens=list(max_tokens), sampling=dict(sampling))
 
     def score(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[float]], list[list[int]]]:
         """Log-probabilities of every prompt's tokens but the first, and their ranks, 1 for the likeliest."""

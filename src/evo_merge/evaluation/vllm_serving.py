@@ -71,14 +71,14 @@ class Serving:
         settings: Arguments of ``vllm.LLM`` beside the model's own.
 
     Attributes:
-        largest_difference: Of all checks of exchanged weights, the largest mean difference of log-probabilities.
+        differences: Of log-probabilities, on average, in each check of exchanged weights so far.
     """
 
     def __init__(self, python: str, window: int | None, settings: Mapping[str, Any]) -> None:
         self._python, self._window, self._settings = python, window, settings
         self._running: _Running | None = None
         self._has_agreed = False  # with any candidate
-        self.largest_difference = 0.0
+        self.differences: list[float] = []
         parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # weights pass through memory where they can
         self._folder = tempfile.TemporaryDirectory(prefix="evo_merge_vllm_", dir=parent)
 
@@ -169,6 +169,7 @@ class Serving:
         """Whether engine and model agree on how probable the tokens of a fixed text are."""
         found = torch.tensor(engine.score([ids])[0][0], dtype=torch.float64)
         difference = float((found - expected).abs().mean())
+        self.differences.append(difference)
         tolerance = TOLERANCE[candidate.recipe.out_dtype]
         log.info("weights in the engine: log-probabilities differ by %.2g on average (at most %g)", difference, tolerance)
         if not difference <= tolerance:
@@ -177,4 +178,3 @@ class Serving:
                 f"differ by {difference:.3g} on average, and rounding in {candidate.recipe.out_dtype} explains {tolerance:g}"
             )
         self._has_agreed = True
-        self.largest_difference = max(self.largest_difference, difference)
