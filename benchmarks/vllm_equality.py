@@ -15,10 +15,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--candidates", type=int, default=len(WEIGHTS))
+    parser.add_argument("--speculation", type=json.loads, default=NGRAM, help="vLLM's speculative_config as JSON, or null")
     parser.add_argument("--python", default=None, help="of the environment that has vLLM")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -59,7 +60,7 @@ def main() -> int:
     questions = [json.loads(line)["question"] for line in Path(given.data).read_text(encoding="utf-8").splitlines()[: given.n]]
     chats = [[{"role": "system", "content": ""}, {"role": "user", "content": question}] for question in questions]
     (batch,) = as_split([tuple(as_tokens(pool.tokenizer, chat)) for chat in chats], given.new_tokens)
-    engine = engine_of(given.python, given.batch_size)
+    engine = engine_of(given.python, given.batch_size, speculation=given.speculation)
     theirs = HuggingFaceGenerator(batch_size=given.batch_size, degenerate=None, drafts=False)
     equal: list[bool] = []
     seconds = {"vllm": 0.0, "hf": 0.0}
@@ -89,11 +90,10 @@ def main() -> int:
     return int(sum(equal) < ENOUGH * len(equal))
 
 
-def engine_of(python: str | None, batch_size: int, window: int = WINDOW) -> VLLMGenerator:
+def engine_of(python: str | None, batch_size: int, window: int = WINDOW, speculation: Mapping[str, Any] | None = NGRAM):
     """vLLM, with little memory."""
-    return VLLMGenerator(
-        batch_size=batch_size, cache_gigabytes=0.5, python=python, window=window, speculation=NGRAM, degenerate=None
-    )
+    settings = {"batch_size": batch_size, "cache_gigabytes": 0.5, "window": window, "speculation": speculation}
+    return VLLMGenerator(python=python, degenerate=None, tolerance=None, **settings)
 
 
 def loaded(engine: VLLMGenerator, assembler: Assembler, weight: float) -> Candidate:

@@ -64,7 +64,14 @@ def draw(model, seed):
 
 
 def generator_of(**settings):
-    settings = {"batch_size": 16, "cache_gigabytes": 0.1, "window": None, "speculation": NGRAM, "degenerate": None} | settings
+    settings = {
+        "batch_size": 16,
+        "cache_gigabytes": 0.1,
+        "window": None,
+        "speculation": NGRAM,
+        "degenerate": None,
+        "tolerance": None,
+    } | settings
     return VLLMGenerator(python=PYTHON, **settings)
 
 
@@ -310,7 +317,7 @@ def test_without_vllm_a_run_ends_with_one_sentence(command, monkeypatch):
     assert "make vllm" in ended.err
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("cache_gigabytes", 0.0), ("window", 1)])
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("cache_gigabytes", 0.0), ("window", 1), ("tolerance", 0)])
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ConfigError, match=f"generator.{name} must be"):
         generator_of(**{name: value})

@@ -49,6 +49,7 @@ class VLLMGenerator:
         window: int | None,
         speculation: Mapping[str, Any] | None,
         degenerate: Repetition | None,
+        tolerance: float | None,
     ) -> None:
         """Find vLLM; the engine starts with the first candidate.
 
@@ -60,6 +61,8 @@ class VLLMGenerator:
                 one such row.
             speculation: vLLM's ``speculative_config``; ``None`` drafts nothing.
             degenerate: When an answer that repeats itself is given up; ``None`` is never.
+            tolerance: How far the engine's log-probabilities may be from the candidate's, on average over a fixed text;
+                ``None`` is what rounding in the candidate's dtype explains.
 
         Raises:
             ConfigError: A number is out of range, or there is no vLLM.
@@ -70,6 +73,8 @@ class VLLMGenerator:
             raise ConfigError(f"generator.cache_gigabytes must be above 0, got {cache_gigabytes}")
         if window is not None and window < 3:
             raise ConfigError(f"generator.window must be at least 3 or null, got {window}")
+        if tolerance is not None and not tolerance > 0:
+            raise ConfigError(f"generator.tolerance must be above 0 or null, got {tolerance}")
         self._degenerate = checked(degenerate)
         self.batch_size, self._window = batch_size, window
         self.cache_bytes = int(cache_gigabytes * 1e9)
@@ -82,7 +87,7 @@ class VLLMGenerator:
             "enable_prefix_caching": True,
             "speculative_config": None if speculation is None else dict(speculation),
         }
-        self.serving = Serving(interpreter(python), window, settings)
+        self.serving = Serving(interpreter(python), window, tolerance, settings)
 
     def load(
         self,

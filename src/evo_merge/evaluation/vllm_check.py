@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-# The mean difference of log-probabilities that is rounding.
-TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+# The mean difference of log-probabilities that is rounding. In float32 measured: at most 4.2e-5, and 2.6e-4 where one
+# projection stayed that of a neighbouring candidate; the others are estimates.
+TOLERANCE = {"float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
 _N_CHECKED = 64  # tokens of the fixed text
 
 

@@ -28,7 +28,11 @@ class Server:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
+        if current_platform.is_cpu():
+            # Only whole blocks of a prefix are found again, and 128 tokens, the default there, are longer than many a prompt.
+            settings = {"block_size": 32, **settings}
         self._llm: Any = LLM(**settings)
 
     def load(self, folder: str) -> dict[str, Any]:

@@ -68,14 +68,15 @@ class Serving:
     Args:
         python: The interpreter that has vLLM.
         window: Tokens of the longest prompt with its answer; ``None`` is what the models can attend to.
+        tolerance: The mean difference of log-probabilities that is rounding; ``None`` is what the dtype's ``TOLERANCE`` is.
         settings: Arguments of ``vllm.LLM`` beside the model's own.
 
     Attributes:
         differences: Of log-probabilities, on average, in each check of exchanged weights so far.
     """
 
-    def __init__(self, python: str, window: int | None, settings: Mapping[str, Any]) -> None:
-        self._python, self._window, self._settings = python, window, settings
+    def __init__(self, python: str, window: int | None, tolerance: float | None, settings: Mapping[str, Any]) -> None:
+        self._python, self._window, self._tolerance, self._settings = python, window, tolerance, settings
         self._running: _Running | None = None
         self._has_agreed = False  # with any candidate
         self.differences: list[float] = []
@@ -99,7 +100,7 @@ class Serving:
         except (EngineDiedError, EngineDisagreesError) as error:
             self.close()
             if isinstance(error, EngineDisagreesError) and not self._has_agreed:
-                raise ConfigError(f"{error}; choose generator=hf for these models") from error
+                raise ConfigError(f"{error}; choose generator=hf for these models, or raise generator.tolerance") from error
             log.warning("starting another vLLM engine, since %s", error)
         try:
             return self._ask(candidate, question)
@@ -170,7 +171,7 @@ class Serving:
         found = torch.tensor(engine.score([ids])[0][0], dtype=torch.float64)
         difference = float((found - expected).abs().mean())
         self.differences.append(difference)
-        tolerance = TOLERANCE[candidate.recipe.out_dtype]
+        tolerance = TOLERANCE[candidate.recipe.out_dtype] if self._tolerance is None else self._tolerance
         log.info("weights in the engine: log-probabilities differ by %.2g on average (at most %g)", difference, tolerance)
         if not difference <= tolerance:
             raise EngineDisagreesError(
