@@ -97,13 +97,13 @@ def loop(folder: Path) -> None:
 
 
 def vllm(folder: Path) -> None:
-    """The prompts of ``loop`` through a vLLM engine that runs already, and through ours, in as large batches."""
+    """The prompts of ``loop`` through ours and a vLLM engine that runs already, both without drafts."""
     pool = Pool(base=None, sources=[{"name": "smollm2", "model": MODEL}], out_dtype="float32")
     assembler, recipe = Assembler(pool, torch.device("cpu")), single_model(pool.leader.reference, "float32")
     model = assembler.assemble(recipe)
     (batch,) = as_split(prompts(pool.tokenizer, folder / "data", N_PROMPTS), LIMIT)
     ours = HuggingFaceGenerator(batch_size=max(FIXED), token_budget=None, degenerate=None, drafts=False)
-    engine = engine_of(os.environ.get("EVO_MERGE_VLLM_PYTHON"), max(FIXED), window=1024)
+    engine = engine_of(os.environ.get("EVO_MERGE_VLLM_PYTHON"), max(FIXED), window=1024, speculation=None)
     engine.load(recipe, model, pool.tokenizer, lambda: assembler.tensors(recipe))
     engine.generate(model, pool.tokenizer, as_split([(1, 2, 3)], 2).batches[0])  # starts it
     speeds = []
