@@ -65,7 +65,7 @@ smollm2: $(VENV)/installed-smollm2
 	$(BIN)/python -m evo_merge.evaluate run=outputs/smollm2-$(SEED) task=smollm2_ja_math task.files.test=$(MAWPS) task.limit.test=200
 
 vllm: $(VLLM_VENV)/installed
-	$(VLLM_VENV)/bin/python -m pytest tests/evaluation/test_vllm.py
+	$(VLLM_VENV)/bin/python -m pytest tests/evaluation/vllm
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .pytest_cache .ruff_cache

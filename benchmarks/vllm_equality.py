@@ -26,9 +26,9 @@ from equality import as_split
 
 from evo_merge.evaluation.chat import as_tokens
 from evo_merge.evaluation.hf import HuggingFaceGenerator
-from evo_merge.evaluation.vllm import VLLMGenerator
-from evo_merge.evaluation.vllm_check import TOLERANCE, fixed_text, log_probabilities
-from evo_merge.evaluation.vllm_serving import Candidate
+from evo_merge.evaluation.vllm.check import TOLERANCE, fixed_text, log_probabilities
+from evo_merge.evaluation.vllm.generator import VLLMGenerator
+from evo_merge.evaluation.vllm.serving import Candidate
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe

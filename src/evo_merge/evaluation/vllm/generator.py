@@ -17,9 +17,9 @@ from evo_merge.evaluation.degenerate import Repetition, checked
 from evo_merge.evaluation.generator import Completions
 from evo_merge.evaluation.likelihood import LikelihoodBatch
 from evo_merge.evaluation.prompts import PromptBatch
-from evo_merge.evaluation.vllm_check import window_of
-from evo_merge.evaluation.vllm_engine import interpreter
-from evo_merge.evaluation.vllm_serving import Candidate, Serving
+from evo_merge.evaluation.vllm.check import window_of
+from evo_merge.evaluation.vllm.engine import interpreter
+from evo_merge.evaluation.vllm.serving import Candidate, Serving
 from evo_merge.recipe import Recipe
 from evo_merge.tasks.base import LogLikelihood
 

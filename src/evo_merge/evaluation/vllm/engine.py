@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evo_merge.errors import ConfigError
-from evo_merge.evaluation import vllm_server
+from evo_merge.evaluation.vllm import server
 
 _ENVIRONMENT = {
-    "PYTHONSAFEPATH": "1",  # else the server's folder is searched first, where a module is called vllm
+    "PYTHONSAFEPATH": "1",  # else the folder of the server is searched first, where modules have names like those of others
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the process that is started, so that its end is the engine's
     "VLLM_NO_USAGE_STATS": "1",  # it reports to nobody
 }
@@ -58,7 +58,7 @@ class Engine:
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [python, str(vllm_server.__file__), json.dumps(dict(settings))],
+                [python, str(server.__file__), json.dumps(dict(settings))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -81,7 +81,7 @@ class Engine:
     def answer(
         self, prompts: Sequence[Sequence[int]], max_tokens: Sequence[int], sampling: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Greedy completions of so many tokens at most: ``tokens``, ``not_finite``, ``counters`` (see ``vllm_server``)."""
+        """Greedy completions of so many tokens at most: ``tokens``, ``not_finite``, ``counters`` (see ``server``)."""
         return self._ask(do="answer", prompts=list(map(list, prompts)), max_tokens=list(max_tokens), sampling=dict(sampling))
 
     def score(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[float]], list[list[int]]]:

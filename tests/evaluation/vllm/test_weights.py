@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from evo_merge.evaluation.vllm_weights import deepened, fits, remove_weights, write_weights
+from evo_merge.evaluation.vllm.weights import deepened, fits, remove_weights, write_weights
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 64}
 

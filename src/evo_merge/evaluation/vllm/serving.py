@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
-from evo_merge.evaluation.vllm_check import TOLERANCE, fixed_text, log_probabilities
-from evo_merge.evaluation.vllm_engine import Engine, EngineDiedError, EngineRefusedError
-from evo_merge.evaluation.vllm_weights import deepened, fits, remove_weights, write_weights
+from evo_merge.evaluation.vllm.check import TOLERANCE, fixed_text, log_probabilities
+from evo_merge.evaluation.vllm.engine import Engine, EngineDiedError, EngineRefusedError
+from evo_merge.evaluation.vllm.weights import deepened, fits, remove_weights, write_weights
 from evo_merge.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from evo_merge.evaluation.degenerate import Repetition
 from evo_merge.evaluation.hf import HuggingFaceGenerator
 from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredTokens
 from evo_merge.evaluation.prompts import render_split
-from evo_merge.evaluation.vllm import VLLMGenerator
-from evo_merge.evaluation.vllm_engine import interpreter
+from evo_merge.evaluation.vllm.engine import interpreter
+from evo_merge.evaluation.vllm.generator import VLLMGenerator
 from evo_merge.models.shared_layers import SharedLayers
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 from evo_merge.tasks.base import Decoding

@@ -1,0 +1,1 @@
+"""Answers by vLLM, from an engine in a process of its own."""
