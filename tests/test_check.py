@@ -53,7 +53,10 @@ def test_all_models_that_cannot_be_read_are_told_of_at_once_with_what_else_is_wr
     words = ["models=custom", f"models.base={pico('base', 1)}", f"models.sources=[/nowhere,{wide},/nobody]"]
     ended = command(*words, verb="check")
     assert (ended.code, ended.out.count("refusal  not_found"), ended.out.count("refusal  sizes")) == (2, 2, 1)
-    assert ended.err == "evo-merge: these models cannot be merged as they are: not_found, sizes (above, with what to do about each)\n"
+    assert (
+        ended.err
+        == "evo-merge: these models cannot be merged as they are: not_found, sizes (above, with what to do about each)\n"
+    )
     run = command(*words, "plan=true")
     assert run.code == 2
     assert [line.split(":")[0] for line in run.err.splitlines()] == [

@@ -171,13 +171,17 @@ def _sizes(task: Task) -> list[int]:
 
 
 def _ingredients(pool: Pool) -> Ingredients:
+    described = describe(pool.base, pool.sources)
+    found = for_mixing(described)
+    if any(facts.shapes is None for facts in described.models):  # of whom nothing can be made, mixed or not
+        refuse(found, NOT_MIXABLE)
     return Ingredients(
         base=None if pool.base is None else pool.base.reference,
         sources=pool.recipe_sources,
         tensors=tuple(pool.leader.shapes),
         out_dtype=pool.out_dtype,
         n_layers=tuple(int(getattr(model.config, "num_hidden_layers", 0)) for model in pool.sources),
-        are_mixable=not refusals(for_mixing(describe(pool.base, pool.sources))),
+        are_mixable=not refusals(found),
     )
 
 

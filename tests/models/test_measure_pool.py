@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from evo_merge.errors import IncompatibleModelsError
+from evo_merge.findings import Finding
 from evo_merge.mergeability import Mergeability, PairMeasure
 from evo_merge.models import measure_pool
-from evo_merge.findings import Finding
 from evo_merge.models.compatibility import describe, in_values
 from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import good_families
 import torch
-from good_families import new_tokenizer, save
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -21,7 +19,12 @@ from transformers import (
     BertConfig,
     BertModel,
     LlamaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
 )
+
+import good_families
+from good_families import new_tokenizer, save
 
 Words = Sequence[str]
 
@@ -48,7 +51,9 @@ class Broken:
 CATALOGUE: list[Broken] = []
 
 
-def _entry(finding: str, part: str, family: str = "llama") -> Callable[[Callable[[Path], Words | None]], Callable[[Path], Words]]:
+def _entry(
+    finding: str, part: str, family: str = "llama"
+) -> Callable[[Callable[[Path], Words | None]], Callable[[Path], Words]]:
     """Add what a function does to the catalogue, under the function's name; by default the sources are ``a`` and ``b``."""
 
     def add(breaks: Callable[[Path], Words | None]) -> Callable[[Path], Words]:
@@ -260,17 +265,21 @@ def _no_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
-@_entry("not_a_language_model", "is a LlamaForSequenceClassification, which writes no text")
+@_entry("not_a_language_model", "is a LlamaForSequenceClassification, which is no causal language model")
 def _reward_model(folder: Path) -> None:
     LlamaForSequenceClassification(good_families.CONFIGS["llama"]()).save_pretrained(folder / "b")
 
 
-@_entry("not_a_language_model", "is of type 'bert', which writes no text", family="llama")
+@_entry("not_a_language_model", "is a BertModel, which is no causal language model")
 def _encoder(folder: Path) -> None:
     sizes = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24}
-    settings = BertConfig(**sizes)
-    BertModel(settings).save_pretrained(folder / "b")
-    config(folder / "b", architectures=["BertModel"])
+    BertModel(BertConfig(**sizes)).save_pretrained(folder / "b")
+
+
+@_entry("not_a_language_model", "is of type 't5', which is no causal language model")
+def _encoder_and_decoder(folder: Path) -> None:
+    settings = T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4)
+    T5ForConditionalGeneration(settings).save_pretrained(folder / "b")
 
 
 @_entry("incomplete", "has no tensor 'model.layers.1.mlp.up_proj.weight', which its architecture needs")
@@ -359,7 +368,9 @@ def _adapter_of_a_larger_model(folder: Path) -> Words:
     return adapter(folder, "b")
 
 
-@_entry("adapter_targets", "changes model.layers.2.self_attn.q_proj.weight, model.layers.2.self_attn.v_proj.weight, which its base")
+@_entry(
+    "adapter_targets", "changes model.layers.2.self_attn.q_proj.weight, model.layers.2.self_attn.v_proj.weight, which its base"
+)
 def _adapter_of_a_deeper_model(folder: Path) -> Words:
     other(folder, "b", num_hidden_layers=3)
     return adapter(folder, "b")
@@ -372,7 +383,9 @@ def _adapter_without_matrices(folder: Path) -> Words:
     return words
 
 
-@_entry("adapter_rank", "has matrices of another rank than its config says (4): model.layers.0.self_attn.q_proj.weight of rank 2")
+@_entry(
+    "adapter_rank", "has matrices of another rank than its config says (4): model.layers.0.self_attn.q_proj.weight of rank 2"
+)
 def _adapter_with_the_config_of_another_rank(folder: Path) -> Words:
     words = adapter(folder)
     lora_config(folder, r=4)
@@ -540,17 +553,17 @@ def _padded(folder: Path) -> None:
     other(folder, "b", vocab_size=72)
 
 
-@_entry("vocabulary", "differ in vocabulary: 64 and 64 tokens; tokens in one alone: 'odd', 'w60'")
+@_entry("vocabulary", "differ in vocabulary: 64 and 64 tokens; tokens in one alone: 'odd', 'w59'")
 def _other_tokens(folder: Path) -> None:
     new_tokenizer("odd", n_tokens=63).save_pretrained(folder / "b")
 
 
-@_entry("token_numbers", "token numbers: 'w2' is 6 and 5, 'w3' is 5 and 6")
+@_entry("token_numbers", "token numbers: 'w1' is 6 and 5, 'w2' is 5 and 6")
 def _tokens_of_other_numbers(folder: Path) -> None:
     new_tokenizer(moved=True).save_pretrained(folder / "b")
 
 
-@_entry("added_tokens", "differ in vocabulary: 63 and 64 tokens; tokens in one alone: 'w60'")
+@_entry("added_tokens", "differ in vocabulary: 63 and 64 tokens; tokens in one alone: 'w59'")
 def _fewer_tokens_in_as_many_rows(folder: Path) -> None:
     new_tokenizer(n_tokens=63).save_pretrained(folder / "b")
 

@@ -60,7 +60,8 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 def new_tokenizer(*extra: str, n_tokens: int = N_TOKENS, moved: bool = False) -> PreTrainedTokenizerFast:
     """Words, and those named besides; ``moved`` exchanges two of them."""
-    words = ["<s>", "</s>", "<unk>", *(f"w{i}" for i in range(n_tokens - 3)), *extra]
+    # The last of the four is one that transformers would add to the tokenizer of a Qwen2.
+    words = ["<s>", "</s>", "<unk>", "<|endoftext|>", *(f"w{i}" for i in range(n_tokens - 4)), *extra]
     if moved:
         words[5], words[6] = words[6], words[5]
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))

@@ -18,7 +18,7 @@ from evo_merge.models.checks.facts import Facts, facts_of
 from evo_merge.models.checks.samples import Sampled, copies_among, findings_in_values, sampled_or_finding
 from evo_merge.models.checks.settings import compare_settings
 from evo_merge.models.checks.tensors import compare_tensors
-from evo_merge.models.checks.tokens import TokenizerFacts, compare_tokens
+from evo_merge.models.checks.tokens import TokenizerFacts, compare_templates, compare_tokens
 
 if TYPE_CHECKING:
     from evo_merge.models.pool import Model, UnreadableModelsError
@@ -77,20 +77,27 @@ def describe(base: Model | None, sources: Sequence[Model]) -> Described:
 def for_mixing(described: Described) -> list[Finding]:
     """What speaks against mixing the weights of the models, each source compared with the base or the first source."""
     found = list(described.findings)
-    for facts in described.models[1:]:
+    for facts in _comparable(described):
         pair = (facts, described.leader)
         settings = [*compare_settings(*pair, on_paths=False), *compare_tokens(*pair, on_paths=False)]
         found += settings + compare_tensors(*pair, {finding.name for finding in settings})
-    return found
+    return found + compare_templates(described.models)
 
 
 def for_paths(described: Described) -> list[Finding]:
     """What speaks against running layers of the models in one path, each compared with the first."""
     found = [finding for finding in described.findings if finding.name not in _OF_MIXTURES]
-    for facts in described.models[1:]:
+    for facts in _comparable(described):
         pair = (facts, described.leader)
         found += [*compare_settings(*pair, on_paths=True), *compare_tokens(*pair, on_paths=True)]
-    return found
+    return found + compare_templates(described.models)
+
+
+def _comparable(described: Described) -> list[Facts]:
+    """The models to compare with the first: of what is no such model, or not numbers, everything would differ."""
+    apart = (kinds.NOT_A_LANGUAGE_MODEL.name, kinds.QUANTISED.name)
+    odd = {name for finding in described.findings if finding.name in apart for name in finding.models}
+    return [] if described.leader.name in odd else [facts for facts in described.models[1:] if facts.name not in odd]
 
 
 def in_values(described: Described, known: Iterable[Finding] = ()) -> list[Finding]:

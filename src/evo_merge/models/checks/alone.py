@@ -9,11 +9,11 @@ from evo_merge.findings import Finding
 from evo_merge.licence_table import Terms
 from evo_merge.licences import UNKNOWN, combine, in_words
 from evo_merge.models.checks import kinds
-from evo_merge.models.checks.facts import Facts
+from evo_merge.models.checks.facts import Facts, writes_text
 from evo_merge.models.checks.tokens import some
 from evo_merge.models.pool import Model
 
-# Ends of the class names under "architectures" of models that write no text.
+# Ends of the class names under "architectures" of models with another head.
 _OTHER_HEADS = ("Classification", "QuestionAnswering", "MaskedLM", "MultipleChoice", "RewardModel", "NextSentencePrediction")
 
 
@@ -42,12 +42,20 @@ def _kind_of_model(facts: Facts) -> Iterator[Finding]:
     quantisation = _quantisation(facts)
     if quantisation is not None:
         yield kinds.QUANTISED.found(f"{facts.label} is quantised ({quantisation})", facts.name)
-    heads = [name for name in facts.model.config.architectures or [] if name.endswith(_OTHER_HEADS)]
+    heads = [name for name in facts.model.config.architectures or [] if _is_other_head(name)]
     if heads:
-        yield kinds.NOT_A_LANGUAGE_MODEL.found(f"{facts.label} is a {heads[0]}, which writes no text", facts.name)
-    elif facts.expected is None:
+        text = f"{facts.label} is a {heads[0]}, which is no causal language model"
+        yield kinds.NOT_A_LANGUAGE_MODEL.found(text, facts.name)
+    elif not writes_text(facts.model.config):
         of_type = facts.config.get("model_type")
-        yield kinds.NOT_A_LANGUAGE_MODEL.found(f"{facts.label} is of type '{of_type}', which writes no text", facts.name)
+        text = f"{facts.label} is of type '{of_type}', which is no causal language model"
+        yield kinds.NOT_A_LANGUAGE_MODEL.found(text, facts.name)
+
+
+def _is_other_head(architecture: str) -> bool:
+    """Whether a class writes no text: a head for something else, or none, such as ``LlamaModel``."""
+    is_bare = architecture.endswith("Model") and not architecture.endswith("LMHeadModel")
+    return is_bare or architecture.endswith(_OTHER_HEADS)
 
 
 def _quantisation(facts: Facts) -> str | None:
@@ -81,9 +89,9 @@ def _stored(facts: Facts) -> Iterator[Finding]:
 
 
 def _words(facts: Facts) -> Iterator[Finding]:
+    if facts.is_mute:
+        yield kinds.NO_TOKENIZER.found(f"{facts.label} has no tokenizer", facts.name)
     if facts.tokenizer is None:
-        if facts.model.tokenizer is None:
-            yield kinds.NO_TOKENIZER.found(f"{facts.label} has no tokenizer", facts.name)
         return
     rows = (facts.config or {}).get("vocab_size")
     beyond = sorted((n, token) for token, n in facts.tokenizer.vocabulary.items() if rows is not None and n >= rows)

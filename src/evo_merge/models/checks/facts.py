@@ -29,6 +29,7 @@ class Facts:
         dtypes: Stored dtype of every tensor.
         expected: Shape of every tensor that its config asks for; ``None`` where transformers cannot say.
         tokenizer: Its tokenizer.
+        is_mute: Whether it has no tokenizer; one that cannot be read is another thing.
     """
 
     model: Model
@@ -37,6 +38,7 @@ class Facts:
     dtypes: Mapping[str, torch.dtype] | None
     expected: Mapping[str, tuple[int, ...]] | None
     tokenizer: TokenizerFacts | None
+    is_mute: bool
 
     @property
     def name(self) -> str:
@@ -97,10 +99,13 @@ def facts_of(model: Model, tokenizers: dict[str, TokenizerFacts]) -> tuple[Facts
     # Which tensors take part depends on the config, so that without one there is nothing to compare.
     shapes = None if config is None else tried(lambda: model.shapes)
     dtypes = None if shapes is None else tried(lambda: model.dtypes)
+    n_found = len(found)
     tokenizer = tried(lambda: tokenizer_facts(model, tokenizers))
+    is_mute = tokenizer is None and len(found) == n_found
     settings = None if config is None else dict(config.get_text_config().to_dict())
-    expected = None if config is None else expected_shapes(json.dumps(config.to_dict(), sort_keys=True, default=str), config)
-    return Facts(model, settings, shapes, dtypes, expected, tokenizer), list(dict.fromkeys(found))
+    key = "" if config is None else json.dumps(config.to_dict(), sort_keys=True, default=str)
+    expected = None if config is None else tried(lambda: expected_shapes(key, config))
+    return Facts(model, settings, shapes, dtypes, expected, tokenizer, is_mute), list(dict.fromkeys(found))
 
 
 def expected_shapes(key: str, config: Any) -> Mapping[str, tuple[int, ...]] | None:
@@ -112,8 +117,18 @@ def expected_shapes(key: str, config: Any) -> Mapping[str, tuple[int, ...]] | No
 
     Returns:
         ``None`` where transformers has no language model of that config.
+
+    Raises:
+        ModelError: The config asks for a model that cannot be.
     """
     return _expected(_Keyed(key, config))
+
+
+def writes_text(config: Any) -> bool:
+    """Whether transformers has a language model of that config."""
+    from transformers import AutoModelForCausalLM
+
+    return type(config) in AutoModelForCausalLM._model_mapping
 
 
 @dataclass(frozen=True)
@@ -134,10 +149,18 @@ def _expected(keyed: _Keyed) -> Mapping[str, tuple[int, ...]] | None:
     from transformers.core_model_loading import revert_weight_conversion
 
     config = keyed.config
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if not writes_text(config):
         return None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"the config of type '{config.model_type}' asks for a model that cannot be: {reason}",
+            "mend config.json",
+            finding="unreadable_config",
+        ) from error
     model.tie_weights()
     # Tied ones once. Some architectures are written under other names than they compute with: experts each by itself.
     named = revert_weight_conversion(model, dict(model.named_parameters()))

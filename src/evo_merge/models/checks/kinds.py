@@ -63,7 +63,7 @@ QUANTISED = Kind(
 UNREADABLE_TOKENIZER = Kind("unreadable_tokenizer", "refusal", "a tokenizer that cannot be read", "mend the tokenizer's files")
 NO_TOKENIZER = Kind("no_tokenizer", "warning", "a model without a tokenizer", "copy the one that it was trained with to it")
 NOT_A_LANGUAGE_MODEL = Kind(
-    "not_a_language_model", "refusal", "a classifier, an encoder, or another model that writes no text", "drop it"
+    "not_a_language_model", "refusal", "a classifier, an encoder, or another model that is no causal language model", "drop it"
 )
 INCOMPLETE = Kind("incomplete", "refusal", "a tensor that the config's architecture needs is not there", _AGAIN)
 CONFIG_MISMATCH = Kind(

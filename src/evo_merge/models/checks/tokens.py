@@ -84,7 +84,18 @@ def compare_tokens(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Findin
         *_embedding_rows(ours, theirs, on_paths=on_paths),
         *_vocabularies(ours, theirs, on_paths=on_paths),
         *_special_tokens(ours, theirs),
-        *_templates(ours, theirs),
+    ]
+
+
+def compare_templates(models: Sequence[Facts]) -> list[Finding]:
+    """Chat templates that differ from the first that there is; a base without one, beside chat models, is as it should be."""
+    having = [(facts, facts.tokenizer.chat_template) for facts in models if facts.tokenizer and facts.tokenizer.chat_template]
+    return [
+        kinds.CHAT_TEMPLATE.found(
+            f"{facts.label} and {having[0][0].label} have different chat templates", facts.name, having[0][0].name
+        )
+        for facts, template in having[1:]
+        if template != having[0][1]
     ]
 
 
@@ -162,11 +173,3 @@ def _special_tokens(ours: Facts, theirs: Facts) -> list[Finding]:
     if not found:
         return []
     return [kinds.SPECIAL_TOKENS.found(f"{ours.label} and {theirs.label} differ in {', '.join(found)}", ours.name, theirs.name)]
-
-
-def _templates(ours: Facts, theirs: Facts) -> list[Finding]:
-    """Only where both have one: a base without, beside chat models, is as it should be."""
-    templates = [None if each.tokenizer is None else each.tokenizer.chat_template for each in (ours, theirs)]
-    if None in templates or templates[0] == templates[1]:
-        return []
-    return [kinds.CHAT_TEMPLATE.found(f"{ours.label} and {theirs.label} have different chat templates", ours.name, theirs.name)]
