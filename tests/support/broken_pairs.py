@@ -106,7 +106,7 @@ def adapter(folder: Path, base: str = "base", *, trained: bool = True, **setting
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder / base), LoraConfig(**options))
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if "lora_B" in key and trained:
+            if ("lora_B" in key or "lora_embedding_A" in key) and trained:  # what starts from zeros
                 parameter.normal_(std=0.01)
     model.save_pretrained(folder / "lora")
     (folder / "lora" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")

@@ -97,6 +97,13 @@ def _unmixable(where: str, tensor: str, dtype: str) -> ModelError:
     )
 
 
+def _begins_with(path: Path, text: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(text)) == text
+
+
 def _what_else(folder: Path) -> str:
     """What a folder without weights is instead."""
     if not any(folder.iterdir()):
@@ -177,7 +184,7 @@ class SafetensorsWeights:
         if (self._folder / _INDEX).is_file():
             try:
                 index = json.loads((self._folder / _INDEX).read_text(encoding="utf-8"))
-                self._named = dict(index["weight_map"])
+                self._named = dict(index["weight_map"].items())
                 shards = sorted(set(self._named.values()))
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise ModelError(
@@ -216,9 +223,7 @@ class SafetensorsWeights:
         try:
             self._files[shard] = safe_open(str(path), framework="pt", device="cpu")
         except (SafetensorError, OSError) as error:
-            with path.open("rb") as file:
-                is_pointer = file.read(len(_LFS)) == _LFS
-            if is_pointer:
+            if _begins_with(path, _LFS):
                 raise ModelError(
                     f"'{path}' is a Git LFS pointer and not the weights", "run 'git lfs pull' there", finding="lfs_pointer"
                 ) from error

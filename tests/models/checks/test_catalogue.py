@@ -48,8 +48,9 @@ def test_nothing_is_found_in_a_good_family(command, good: Callable[[str], Path],
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
 
 
-def test_nothing_is_found_in_an_adapter_that_fits(command, copied: Callable[[str], Path]) -> None:
-    ended = command(*adapter(copied("llama")), verb="check")
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["embed_tokens"]])
+def test_nothing_is_found_in_an_adapter_that_fits(command, copied: Callable[[str], Path], modules: list[str]) -> None:
+    ended = command(*adapter(copied("llama"), target_modules=modules), verb="check")
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
 
 

@@ -18,8 +18,9 @@ from evo_merge.models.checks.tokens import some
 from evo_merge.models.weights import unmergeable_kind
 
 _WEIGHTS = "adapter_model.safetensors"
-# base_model.model.<tensor of the model>.lora_A.weight; newer files of peft name the adapter before "weight".
-_LORA = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
+_EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight")
+# base_model.model.<module>.lora_A.weight, some with the adapter's name before "weight"; of embeddings lora_embedding_A.
+_LORA = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.\w+)*$")
 
 
 def adapter_findings(facts: Facts) -> list[Finding]:
@@ -116,8 +117,9 @@ def _fit(
             odd.append(f"{name} has only lora_{min(pair)}")
             continue
         down, up = pair["A"], pair["B"]  # (rank, in) and (out, rank)
-        if "embed" not in name and name in facts.shapes and (up[0], down[-1]) != facts.shapes[name]:
-            odd.append(f"{name} {facts.shapes[name]}, and the adapter's {(up[0], down[-1])}")
+        made_for = (down[-1], up[0]) if name.endswith(_EMBEDDINGS) else (up[0], down[-1])  # of embeddings it is transposed
+        if name in facts.shapes and facts.shapes[name] != made_for:
+            odd.append(f"{name} {facts.shapes[name]}, and the adapter's {made_for}")
         if down[0] != up[-1] or down[0] not in expected:
             ranks.append(f"{name} of rank {down[0]}" + (f" and {up[-1]}" if up[-1] != down[0] else ""))
     if odd:
@@ -137,8 +139,8 @@ def _values(facts: Facts, folder: Path) -> Iterator[Finding]:
             tensor = file.get_tensor(name)
             if not torch.isfinite(tensor.sum(dtype=torch.float32)):
                 bad.append(name)
-            # A starts from random numbers and B from zeros, so that B says whether it was trained.
-            adds = adds or ("lora_A" not in name and bool(tensor.any()))
+            # A starts from random numbers and B from zeros, so that B says whether it was trained; of embeddings it is A.
+            adds = adds or ("lora_A" not in name and "lora_embedding_B" not in name and bool(tensor.any()))
     if bad:
         yield kinds.NOT_FINITE.found(f"{label} has a NaN or an infinity in '{bad[0]}'", facts.name)
     if config.get("lora_alpha") == 0 or not adds:

@@ -89,13 +89,18 @@ def copies_among(sources: Sequence[Facts], sampled: Mapping[str, Sampled]) -> It
             yield kinds.COPIES.found(copies_text(first.model, second.model, reason), first.name, second.name)
 
 
+def places(n_entries: int) -> list[tuple[int, int]]:
+    """Which entries of a flattened tensor are looked at: all of a small one, or blocks spread from the first to the last."""
+    if n_entries <= _WHOLE:
+        return [(0, n_entries)]
+    starts = torch.linspace(0, n_entries - _BLOCK, _BLOCKS, dtype=torch.float64).long().tolist()
+    return [(start, start + _BLOCK) for start in starts]
+
+
 def _entries(tensor: Tensor) -> Tensor:
-    """All of a small tensor, or blocks spread evenly from its first entry to its last; a copy, not a view of the file."""
+    """What is looked at; a copy, not a view of the file."""
     flat = tensor.detach().flatten()
-    if flat.numel() <= _WHOLE:
-        return flat.clone()
-    starts = torch.linspace(0, flat.numel() - _BLOCK, _BLOCKS, dtype=torch.float64).long().tolist()
-    return torch.cat([flat[start : start + _BLOCK] for start in starts])
+    return torch.cat([flat[start:stop] for start, stop in places(flat.numel())])
 
 
 def _not_finite(sampled: Sampled) -> list[Finding]:
