@@ -88,13 +88,19 @@ def compare_settings(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Find
     if ours.config is None or theirs.config is None:
         return []
     pair, names = f"{ours.label} and {theirs.label} differ in ", (ours.name, theirs.name)
-    told_of = [(rule.kind, _differences(ours.config, theirs.config, rule.keys)) for rule in _RULES]
+    first, second = (_of_all_layers(config) if on_paths else config for config in (ours.config, theirs.config))
+    told_of = [(rule.kind, _differences(first, second, rule.keys)) for rule in _RULES]
     found = [kind.found(pair + ", ".join(told), *names, on_paths=on_paths) for kind, told in told_of if told]
     if ours.config.get("model_type") == theirs.config.get("model_type"):  # else their settings have other names
-        keys = sorted(key for key in {**ours.config, **theirs.config} if not _is_idle(key))
-        if told := _differences(ours.config, theirs.config, keys):
+        keys = sorted(key for key in {**first, **second} if not _is_idle(key))
+        if told := _differences(first, second, keys):
             found.append(kinds.OTHER_SETTINGS.found(pair + ", ".join(told), *names))
     return found
+
+
+def _of_all_layers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is said a layer: in a path every layer keeps its own."""
+    return {key: value for key, value in config.items() if not isinstance(value, list) and key != "max_window_layers"}
 
 
 def _is_idle(key: str) -> bool:
