@@ -11,9 +11,10 @@ from evo_merge.study import Study, opened
 
 
 def test_the_embedded_family_can_be_merged(command) -> None:
-    ended = command("models=tiny_ja_math", verb="check")
+    ended = command("models=tiny_ja_math", "measure=true", verb="check")
     assert (ended.code, ended.err) == (0, "")
-    blocks = ended.out.split("\n\n")
+    said, *blocks = ended.out.split("\n\n")
+    assert said == "Nothing was found that speaks against merging these models."
     assert blocks[0] == "base builtin:tiny_ja_math/base, 181,824 weights each, norm 39.16"
     assert [line.split()[:2] for line in blocks[1].splitlines()[1:]] == [["ja", "yes"], ["math_a", "yes"], ["math_b", "yes"]]
     assert [line.split("  ")[0] for line in blocks[2].splitlines()[1:]] == [
@@ -26,17 +27,44 @@ def test_the_embedded_family_can_be_merged(command) -> None:
 
 
 def test_a_pool_without_a_base_is_compared_by_its_weights(command) -> None:
-    ended = command("models.base=null", verb="check")
+    ended = command("models.base=null", "measure=true", verb="check")
     assert ended.code == 0
-    assert ended.out.startswith("no base, 181,824 weights each")
+    assert "\n\nno base, 181,824 weights each" in ended.out
     assert "- Without a base no task vectors are defined" in ended.out
 
 
 def test_what_speaks_against_a_pool_is_marked_and_is_no_error(command, pico: Callable[..., Path]) -> None:
     words = ["models=custom", f"models.base={pico('base', 1)}", f"models.sources=[{pico('stranger', 2)}]"]
-    ended = command(*words, verb="check")
+    ended = command(*words, "measure=true", verb="check")
     assert ended.code == 0
-    assert "\n! 'stranger' does not descend from the base (relative norm 0." in ended.out
+    assert "warning  not_descended\n  'stranger' (" in ended.out  # on a sample
+    assert "\n! 'stranger' does not descend from the base (relative norm 0." in ended.out  # on all weights
+
+
+def test_whether_layers_can_run_in_one_path_is_another_question(command, pico: Callable[..., Path]) -> None:
+    words = ["models=custom", "models.base=null", f"models.sources=[{pico('a', 1)},{pico('deep', 2, num_hidden_layers=3)}]"]
+    mixed, routed = (command(*words, f"paths={paths}", verb="check") for paths in ("false", "true"))
+    assert (mixed.code, "refusal  layers" in mixed.out) == (2, True)
+    assert (routed.code, "warning  layers" in routed.out) == (0, True)
+
+
+def test_all_models_that_cannot_be_read_are_told_of_at_once_with_what_else_is_wrong(command, pico: Callable[..., Path]) -> None:
+    wide = pico("wide", 2, intermediate_size=32)
+    words = ["models=custom", f"models.base={pico('base', 1)}", f"models.sources=[/nowhere,{wide},/nobody]"]
+    ended = command(*words, verb="check")
+    assert (ended.code, ended.out.count("refusal  not_found"), ended.out.count("refusal  sizes")) == (2, 2, 1)
+    assert (
+        ended.err
+        == "evo-merge: these models cannot be merged as they are: not_found, sizes (above, with what to do about each)\n"
+    )
+    run = command(*words, "plan=true")
+    assert run.code == 2
+    assert [line.split(":")[0] for line in run.err.splitlines()] == [
+        "evo-merge",
+        "- not_found",
+        "- not_found",
+        "- sizes",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +88,8 @@ def test_models_that_do_not_fit_are_refused(command, pico: Callable[..., Path]) 
     words = ["models=custom", f"models.base={pico('base', 1)}", f"models.sources=[{pico('wide', 2, hidden_size=32)}]"]
     ended = command(*words, verb="check")
     assert ended.code == 2
-    assert "these models cannot be merged" in ended.err
+    assert "refusal  sizes\n  'wide' (" in ended.out
+    assert "these models cannot be merged as they are: sizes" in ended.err
 
 
 def test_copies_are_refused_here_and_in_every_run(command, pico: Callable[..., Path], tmp_path: Path) -> None:
@@ -71,8 +100,9 @@ def test_copies_are_refused_here_and_in_every_run(command, pico: Callable[..., P
         ended = command(*words, *more, verb=verb)
         assert ended.code == 2
         (sentence,) = ended.err.splitlines()
-        assert sentence.startswith("evo-merge: models.sources: 'one' (")
-        assert "are copies of one model (all tensors are equal)" in sentence
+        assert sentence.startswith("evo-merge: these models cannot be merged")
+        assert "copies" in sentence
+        assert "are copies of one model (all tensors are equal)" in " ".join((ended.out + ended.err).split())
     assert not (tmp_path / "run" / "study.sqlite").exists()
 
 

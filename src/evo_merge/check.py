@@ -1,9 +1,9 @@
-"""``python -m evo_merge.check models=POOL``: whether a pool can be merged, and what speaks for and against it."""
+"""``python -m evo_merge.check models=POOL``: what keeps a pool from being merged; ``measure=true``: how mergeable it is."""
 
 from __future__ import annotations
 
-import logging
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ from omegaconf import DictConfig
 from evo_merge.command_line import run_hydra
 
 if TYPE_CHECKING:
+    from evo_merge.findings import Finding
     from evo_merge.mergeability import Mergeability
+    from evo_merge.models.pool import Pool
 
 PARTS = ("models",)
-log = logging.getLogger(__name__)
+_WIDTH = 120
 
 
 def main() -> int:
@@ -27,19 +29,67 @@ def _job(config: DictConfig) -> None:
     from evo_merge.config import check
 
     check(config, PARTS)
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     from evo_merge.evaluation.setup import few_threads
-    from evo_merge.models.compatibility import refuse_unmixable
-    from evo_merge.models.copies import refuse_copies
+    from evo_merge.findings import refusals
+    from evo_merge.models.compatibility import despite
     from evo_merge.models.measure_pool import measure
+    from evo_merge.models.pool import UnreadableModelsError
 
-    pool = instantiate(config.models, _convert_="all")
-    for warning in refuse_unmixable(pool.base, pool.sources):
-        log.warning("%s", warning)
-    refuse_copies(pool.sources)
-    with few_threads(pool):
-        print(describe(measure(pool)))  # noqa: T201
+    pool: Pool | None = None
+    try:
+        pool = instantiate(config.models, headers_only=not config.measure, _convert_="all")
+        found = _findings(pool, on_paths=config.paths)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, UnreadableModelsError):
+            raise
+        found = despite(error.__cause__, on_paths=config.paths)
+    print(listed(found))  # noqa: T201
+    if refused := refusals(found):
+        raise _refused(refused)
+    if pool is not None and config.measure:
+        with few_threads(pool):
+            print(f"\n{describe(measure(pool))}")  # noqa: T201
+
+
+def _refused(found: Sequence[Finding]) -> Exception:
+    from evo_merge.errors import IncompatibleModelsError
+
+    names = ", ".join(dict.fromkeys(finding.name for finding in found))
+    return IncompatibleModelsError(f"these models cannot be merged as they are: {names} (above, with what to do about each)")
+
+
+def _findings(pool: Pool, *, on_paths: bool) -> list[Finding]:
+    from evo_merge.models import compatibility
+    from evo_merge.models.checks.alone import licence_findings
+
+    if on_paths:
+        pool = pool.for_paths()
+    described = compatibility.describe(pool.base, pool.sources)
+    found = compatibility.for_paths(described) if on_paths else compatibility.for_mixing(described)
+    if not on_paths:
+        found += compatibility.in_values(described, found)
+    return [*found, *licence_findings(pool.models)]
+
+
+def listed(found: Sequence[Finding]) -> str:
+    """The findings, refusals first: how grave, the name, the sentence, and below it what to do."""
+    if not found:
+        return "Nothing was found that speaks against merging these models."
+    graves = ("refusal", "warning", "note")
+    blocks = []
+    for finding in sorted(found, key=lambda each: graves.index(each.severity)):
+        lines = [f"{finding.severity}  {finding.name}", *_wrapped(finding.text, "  ")]
+        blocks.append("\n".join(lines + (_wrapped(finding.mend, "  → ") if finding.mend else [])))
+    return "\n".join(blocks)
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False
+    )
 
 
 def describe(found: Mergeability) -> str:

@@ -12,13 +12,14 @@ from omegaconf import DictConfig
 
 from evo_merge.baselines import entrants
 from evo_merge.config import RunSettings
-from evo_merge.errors import ConfigError, IncompatibleModelsError
+from evo_merge.errors import ConfigError
 from evo_merge.evaluation.generator import Generator, LoadsWeights
 from evo_merge.evaluation.setup import new_pool, new_trainer
+from evo_merge.findings import refusals, refuse, warnings
 from evo_merge.genome import Gene
 from evo_merge.models.building import check_buildable
-from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
-from evo_merge.models.copies import refuse_copies
+from evo_merge.models.checks import kinds
+from evo_merge.models.compatibility import NOT_MIXABLE, describe, for_mixing, in_values, refuse_unroutable
 from evo_merge.models.pool import Pool
 from evo_merge.objectives import Aim, aim_of
 from evo_merge.optimizers.base import Expects, Optimizer
@@ -36,6 +37,10 @@ from evo_merge.tasks.base import SPLITS, Split, Task
 from evo_merge.tasks.several import Several
 
 log = logging.getLogger(__name__)
+# A run that mixes weights reads all of them before its search, and says these things of the whole and not of a sample.
+_MEASURED = frozenset(
+    kind.name for kind in (kinds.SAME_AS_BASE, kinds.NOT_DESCENDED, kinds.FAR_FROM_BASE, kinds.NO_COMMON_ANCESTOR)
+)
 TAKE_SEVERAL = ("nsga2", "nsga3", "map_elites", "natural_niches", "random", "sobol")  # a test holds it against conf/
 
 
@@ -141,9 +146,7 @@ def compose_parts(config: DictConfig, settings: RunSettings) -> Parts:
         generator=instantiate(config.generator, _convert_="all"),
         trainer=new_trainer(config),
     )
-    if parts.are_mixed:
-        refuse_copies(pool.sources)
-    for warning in sorted(_warnings(parts)):
+    for warning in _checked(parts):
         log.warning("%s", warning)
     return parts
 
@@ -169,19 +172,17 @@ def _sizes(task: Task) -> list[int]:
 
 
 def _ingredients(pool: Pool) -> Ingredients:
-    try:
-        refuse_unmixable(pool.base, pool.sources)
-    except IncompatibleModelsError:
-        are_mixable = False
-    else:
-        are_mixable = True
+    described = describe(pool.base, pool.sources)
+    found = for_mixing(described)
+    if any(facts.shapes is None for facts in described.models):  # of whom nothing can be made, mixed or not
+        refuse(found, NOT_MIXABLE)
     return Ingredients(
         base=None if pool.base is None else pool.base.reference,
         sources=pool.recipe_sources,
         tensors=tuple(pool.leader.shapes),
         out_dtype=pool.out_dtype,
         n_layers=tuple(int(getattr(model.config, "num_hidden_layers", 0)) for model in pool.sources),
-        are_mixable=are_mixable,
+        are_mixable=not refusals(found),
     )
 
 
@@ -276,12 +277,22 @@ def _refusal(program: Program, stage: str, optimizer: Optimizer, names: Sequence
     )
 
 
-def _warnings(parts: Parts) -> set[str]:
+def _checked(parts: Parts) -> list[str]:
+    """Warnings about the models; raises ``IncompatibleModelsError`` with everything that keeps them from being merged."""
     pool, program = parts.pool, parts.program
-    found = {text for recipe in starts(program) for text in check_buildable(recipe, pool, parts.allowed_code)}
+    if parts.are_mixed:
+        described = describe(pool.base, pool.sources)
+        found = for_mixing(described)
+        found += in_values(described, found)
+        refuse(found, NOT_MIXABLE)
+        unsaid = frozenset() if parts.settings.plan else _MEASURED
+        said = {finding.sentence for finding in warnings(found) if finding.name not in unsaid}
+    else:
+        said = set()
+    for recipe in starts(program):
+        said |= set(check_buildable(recipe, pool, parts.allowed_code))
     by_name = {model.name: model for model in pool.sources}
     for route in program.routes:  # what a stage finds has the shape of the models that it mixes
-        found |= set(refuse_unroutable([by_name.get(name, pool.leader) for name in route]))
-    return found | {
-        f"'{name}' by itself is not scored: it knows fewer tokens than '{pool.leader.name}'" for name in _mute(pool)
-    }
+        said |= set(refuse_unroutable([by_name.get(name, pool.leader) for name in route]))
+    said |= {f"'{name}' by itself is not scored: it knows fewer tokens than '{pool.leader.name}'" for name in _mute(pool)}
+    return sorted(said)

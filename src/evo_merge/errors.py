@@ -10,11 +10,21 @@ class ConfigError(EvoMergeError):
 
 
 class ModelError(EvoMergeError):
-    """A model that cannot be found, read or trusted."""
+    """A model that cannot be found, read or trusted.
+
+    Args:
+        text: What is wrong.
+        mend: What to do about it, where the text does not say.
+        finding: What the check of a pool calls it (``docs/check.md``).
+    """
+
+    def __init__(self, text: str, mend: str = "", *, finding: str = "unreadable") -> None:
+        super().__init__(f"{text}; {mend}" if mend else text)
+        self.text, self.mend, self.finding = text, mend, finding
 
 
-class IncompatibleModelsError(EvoMergeError):
-    """Models that cannot be merged with each other; the message lists every difference."""
+class IncompatibleModelsError(ModelError):
+    """Models that cannot be merged with each other; the message lists every refusal."""
 
 
 class DataError(EvoMergeError):

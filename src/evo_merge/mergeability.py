@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from evo_merge.findings import Finding
+
 Ancestry = Literal["yes", "doubtful", "no"]
 
 NEAR = 0.5  # of a norm: further training rarely moves a model as far
@@ -20,6 +22,7 @@ OPPOSED = -0.1  # cosine of task vectors below which one undoes the other
 TORN = 0.6  # share of opposite signs; of normal entries, what a cosine of -0.31 gives
 UNEVEN = 10.0  # times the norm of another task vector
 MOST = 6  # sentences of one kind
+_NAME = "mergeability"  # of its findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class SourceMeasure:
         """Whether it was tuned from the base; ``None`` where there is none."""
         if self.relative_norm is None or self.base_cosine is None:
             return None
-        return _ancestry(self.relative_norm, self.base_cosine)
+        return ancestry(self.relative_norm, self.base_cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,7 @@ class PairMeasure:
     @property
     def are_kin(self) -> Ancestry:
         """Whether they have an ancestor in common."""
-        return _ancestry(self.distance, self.weight_cosine)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence about the pool; a warning speaks against merging it as it is."""
-
-    is_warning: bool
-    text: str
+        return ancestry(self.distance, self.weight_cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +125,7 @@ class Mergeability:
         found = [_of_source(source) for source in self.sources]
         found += [self._of_pair(pair) for pair in self.pairs]
         found += [self._of_norms()]
-        warnings = tuple(Finding(is_warning=True, text=text) for text in found if text)
+        warnings = tuple(Finding(_NAME, "warning", text) for text in found if text)
         return warnings or _notes(("Nothing here speaks against merging.",))
 
     def pair(self, first: str, second: str) -> PairMeasure | None:
@@ -224,7 +219,7 @@ class Mergeability:
 
 
 def _notes(texts: Iterable[str]) -> tuple[Finding, ...]:
-    return tuple(Finding(is_warning=False, text=text) for text in texts)
+    return tuple(Finding(_NAME, "note", text) for text in texts)
 
 
 def _of_source(source: SourceMeasure) -> str:
@@ -249,7 +244,13 @@ def _capped(sentences: list[str], counted: str) -> list[str]:
     return sentences if len(sentences) <= MOST else [f"{len(sentences)} {counted}."]
 
 
-def _ancestry(distance: float, cosine: float) -> Ancestry:
+def ancestry(distance: float, cosine: float) -> Ancestry:
+    """Whether two models have an ancestor in common.
+
+    Args:
+        distance: Norm of the difference of their weights, over that of the one or the mean of both.
+        cosine: Between their matrices.
+    """
     if distance >= FAR or cosine < UNLIKE:
         return "no"
     return "yes" if distance < NEAR and cosine >= LIKE else "doubtful"

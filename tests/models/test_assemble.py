@@ -127,7 +127,7 @@ def test_a_model_that_lacks_a_tensor_of_its_architecture_is_named(tmp_path: Path
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        IncompatibleModelsError, match=r"'torn' has no tensor 'model.norm.weight', which its architecture needs"
+        IncompatibleModelsError, match=r"'torn' .*has no tensor 'model.norm.weight', which its architecture needs"
     ):
         Assembler(Pool(base=None, sources=[str(folder)]), CPU).assemble(single_model(ModelReference(str(folder)), "float32"))
 

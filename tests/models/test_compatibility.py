@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from evo_merge.errors import IncompatibleModelsError
@@ -35,10 +36,19 @@ def report(base: Path | None, *sources: Path) -> str:
     with pytest.raises(IncompatibleModelsError) as caught:
         mixing(base, *sources)
     message = str(caught.value)
-    assert message.startswith("these models cannot be merged: ")
-    assert message.endswith("; choose models tuned from one base")
-    assert "\n" not in message
+    assert message.startswith("these models cannot be merged")
+    _one_line_a_refusal(message)
     return message
+
+
+def _one_line_a_refusal(message: str) -> None:
+    """One sentence, or each refusal in a line of its own after their number; each says what to do."""
+    head, *refused = message.split("\n- ")
+    if refused:
+        assert head.endswith(f", for {len(refused)} reasons:")
+    for each in refused or [head]:
+        assert "\n" not in each
+        assert "; " in each
 
 
 def changed(folder: Path, original: Path, **config: Any) -> Path:
@@ -61,25 +71,29 @@ def test_every_difference_stands_in_one_report(
     deeper = save_pico(tmp_path / "deeper", 1, num_hidden_layers=3)
     message = report(family / "base", larger, family / "a", deeper)
     assert f"'larger' ({larger}) and 'base' ({family / 'base'}) differ in num_key_value_heads: 4 and 2" in message
-    assert "shapes: " in message
-    assert "lm_head.weight (34, 16) and (32, 16)" in message
+    assert "differ in vocab_size: 34 and 32" in message
+    assert "shapes: " not in message  # they follow from the sizes
     assert "vocabulary: 33 and 31 tokens" in message
     assert "tokens in one alone: 'er', 'neu'" in message
     assert f"'deeper' ({deeper}) and 'base'" in message
-    assert "tensors: the second lacks model.layers.2." in message
+    assert "differ in num_hidden_layers: 3 and 2" in message
+    assert "tensors: " not in message
     assert "'a' (" not in message
 
 
 def test_without_a_base_sources_are_compared_with_the_first(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
     message = report(None, family / "a", save_pico(tmp_path / "wide", 1, intermediate_size=32), family / "b")
-    assert f"'wide' ({tmp_path / 'wide'}) and 'a' ({family / 'a'}) differ in shapes: " in message
+    assert f"'wide' ({tmp_path / 'wide'}) and 'a' ({family / 'a'}) differ in intermediate_size: 32 and 24" in message
     assert "'b' (" not in message
 
 
-def test_a_missing_layer_is_named_from_the_side_that_lacks_it(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
-    shallow = save_pico(tmp_path / "shallow", 1, num_hidden_layers=1)
-    assert "tensors: the first lacks model.layers.1.input_layernorm.weight" in report(family / "base", shallow)
-    assert "and 6 more" in report(family / "base", shallow)
+def test_missing_tensors_are_named_from_the_side_that_lacks_them(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
+    tensors = load_file(family / "base" / "model.safetensors")
+    spare = {f"spare.{i}.weight": torch.ones(2) for i in range(5)}
+    base = changed(tmp_path / "base", family / "base")
+    save_file(tensors | spare, base / "model.safetensors", metadata={"format": "pt"})
+    message = report(base, family / "a")
+    assert "tensors: the first lacks spare.0.weight, spare.1.weight, spare.2.weight and 2 more" in message
 
 
 @pytest.mark.parametrize(
@@ -121,7 +135,8 @@ def test_the_same_words_under_other_numbers_are_refused(
 
 def test_every_model_without_a_tokenizer_is_warned_of_once(tmp_path: Path, family: Path, save_pico: SavePico) -> None:
     mute = [save_pico(tmp_path / name, 1, near=family / "base") for name in ("m", "n")]
-    assert mixing(None, mute[0], family / "a", mute[1]) == [f"'{f.name}' ({f}) has no tokenizer" for f in mute]
+    found = mixing(None, mute[0], family / "a", mute[1])
+    assert [warning.partition(";")[0] for warning in found] == [f"'{f.name}' ({f}) has no tokenizer" for f in mute]
 
 
 def test_no_weight_is_read(tmp_path: Path, family: Path, save_pico: SavePico, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +169,8 @@ def unroutable(*models: Path) -> str:
     with pytest.raises(IncompatibleModelsError) as caught:
         routing(*models)
     message = str(caught.value)
-    assert message.startswith("no path can run through the layers of these models: ")
-    assert message.endswith("; choose models of one architecture and size that share a vocabulary")
-    assert "\n" not in message
+    assert message.startswith("no path can run through the layers of these models")
+    _one_line_a_refusal(message)
     recipe = through(*models)
     for refuse in (check_buildable, lambda recipe, pool: Assembler(pool, torch.device("cpu")).assemble(recipe)):
         with pytest.raises(IncompatibleModelsError, match=re.escape(message)):
@@ -187,7 +201,6 @@ def test_what_the_layers_of_one_path_must_share_is_refused(
     assert f"'other' ({other}) and 'a' ({family / 'a'}) differ in {said}" in message
     assert "'b' (" not in message
     assert message.count(" differ in ") == 1
-    assert "tolerable" not in message
 
 
 def test_layers_of_another_architecture_are_refused(tmp_path: Path, family: Path) -> None:
@@ -203,7 +216,7 @@ def test_another_vocabulary_is_refused(
     (turned / "tokenizer.json").write_text(text.replace('"w1"', '"w2 "').replace('"w2"', '"w1"').replace('"w2 "', '"w2"'))
     message = unroutable(family / "a", turned)
     assert "differ in vocabulary: 31 and 31 tokens" in message
-    assert "differ in token numbers: 'w1' is 5 and 4, 'w2' is 4 and 5" in message
+    assert "token numbers: 'w1' is 5 and 4, 'w2' is 4 and 5" in message
 
 
 @pytest.mark.parametrize("grown_first", [False, True])
@@ -214,13 +227,9 @@ def test_a_vocabulary_that_only_grew_is_a_warning(
     models = (grown, family / "a") if grown_first else (family / "a", grown)
     pair = f"'{models[1].name}' ({models[1]}) and '{models[0].name}' ({models[0]}) differ in "
     counts = ("31 and 33", "32 and 34") if grown_first else ("33 and 31", "34 and 32")
-    assert sorted(routing(*models)) == sorted(
-        [
-            f"{pair}vocab_size: {counts[1]}",
-            f"{pair}vocabulary: {counts[0]} tokens",
-            f"{pair}tokens in one alone: 'er', 'neu'",
-        ]
-    )
+    rows, words = routing(*models)
+    assert rows.startswith(f"{pair}vocab_size: {counts[1]}")
+    assert words.startswith(f"{pair}vocabulary: {counts[0]} tokens; tokens in one alone: 'er', 'neu'")
     recipe = through(*models)
     assert sorted(check_buildable(recipe, Pool.of_recipe(recipe))) == sorted(routing(*models))
     model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
@@ -231,22 +240,20 @@ def test_depth_window_and_tying_are_a_warning(tmp_path: Path, family: Path, save
     other = save_pico(tmp_path / "other", 1, num_hidden_layers=3, max_position_embeddings=128, tie_word_embeddings=True)
     found = routing(family / "a", other)
     for said in ("num_hidden_layers: 3 and 2", "max_position_embeddings: 128 and 64", "tie_word_embeddings: True and False"):
-        assert f"'other' ({other}) and 'a' ({family / 'a'}) differ in {said}" in found
+        assert any(each.startswith(f"'other' ({other}) and 'a' ({family / 'a'}) differ in {said}") for each in found)
 
 
-def test_every_difference_of_layers_stands_in_one_report_and_the_tolerable_ones_are_named(
+def test_every_difference_of_layers_stands_in_one_report(
     tmp_path: Path, family: Path, save_pico: SavePico, make_tokenizer: MakeTokenizer
 ) -> None:
     wide = save_pico(tmp_path / "wide", 1, hidden_size=32, rms_norm_eps=1e-5, num_hidden_layers=3, tokenizer=make_tokenizer())
     grown = save_pico(tmp_path / "grown", 1, vocab_size=33, intermediate_size=32, tokenizer=make_tokenizer("neu"))
     message = unroutable(family / "a", wide, family / "b", grown)
-    refused, _, tolerable = message.partition("; tolerable would be: ")
     for said in ("hidden_size: 32 and 16", "head_dim: 8 and 4", "rms_norm_eps: 1e-05 and 1e-06"):
-        assert f"'wide' ({wide}) and 'a' ({family / 'a'}) differ in {said}" in refused
-    assert f"'grown' ({grown}) and 'a' ({family / 'a'}) differ in intermediate_size: 32 and 24" in refused
-    assert "num_hidden_layers: 3 and 2" in tolerable
-    assert "vocabulary: 32 and 31 tokens" in tolerable
-    assert "vocabulary" not in refused
+        assert f"'wide' ({wide}) and 'a' ({family / 'a'}) differ in {said}" in message
+    assert f"'grown' ({grown}) and 'a' ({family / 'a'}) differ in intermediate_size: 32 and 24" in message
+    assert "num_hidden_layers" not in message  # which is no reason
+    assert "vocabulary" not in message
 
 
 def test_whoever_mixes_refuses_what_cannot_be_mixed(

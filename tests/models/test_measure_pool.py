@@ -14,10 +14,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from evo_merge.errors import ConfigError
+from evo_merge.errors import IncompatibleModelsError
+from evo_merge.findings import Finding
 from evo_merge.mergeability import Mergeability, PairMeasure
 from evo_merge.models import measure_pool
-from evo_merge.models.copies import refuse_copies
+from evo_merge.models.compatibility import describe, in_values
 from evo_merge.models.measure_pool import measure
 from evo_merge.models.pool import Pool
 
@@ -313,16 +314,23 @@ def test_it_comes_back_from_json(family: Path, *, has_base: bool) -> None:
 # -- copies ----------------------------------------------------------------------------------------------------------------
 
 
+def copies_in(pool: Pool) -> list[Finding]:
+    return [finding for finding in in_values(describe(pool.base, pool.sources)) if finding.name == "copies"]
+
+
 def test_one_reference_under_two_names_is_refused(family: Path) -> None:
     pool = Pool(base=None, sources=[{"name": name, "model": str(family / "a")} for name in ("one", "two")])
-    with pytest.raises(ConfigError, match=r"models.sources: 'one' .* and 'two' .* are copies of one model .*drop one"):
-        refuse_copies(pool.sources)
+    (found,) = copies_in(pool)
+    assert "'one' (" in found.text
+    assert "and 'two' (" in found.text
+    assert "are copies of one model (the same reference)" in found.text
 
 
-def test_a_copied_folder_is_refused_by_its_fingerprint(tmp_path: Path, family: Path) -> None:
+def test_a_copied_folder_is_refused(tmp_path: Path, family: Path) -> None:
     copy = changed(tmp_path / "copy", family / "a", lambda _, tensor: tensor)
-    with pytest.raises(ConfigError, match=r"'a' .* and 'copy' .* are copies of one model \(all tensors are equal\)"):
-        refuse_copies(pool_of(family / "base", family / "b", family / "a", copy).sources)
+    (found,) = copies_in(pool_of(family / "base", family / "b", family / "a", copy))
+    assert found.models == ("a", "copy")
+    assert "are copies of one model (all tensors are equal)" in found.text
 
 
 def test_files_with_equal_ends_are_not_taken_for_copies(tmp_path: Path, save_pico: SavePico) -> None:
@@ -336,17 +344,18 @@ def test_files_with_equal_ends_are_not_taken_for_copies(tmp_path: Path, save_pic
 
     pool = pool_of(None, large, changed(tmp_path / "other", large, middle))
     assert pool.sources[0].fingerprint == pool.sources[1].fingerprint
-    refuse_copies(pool.sources)
+    assert copies_in(pool) == []
 
 
-def test_a_copy_in_other_shards_or_another_precision_is_refused_by_the_pass(
+def test_a_copy_in_other_shards_or_another_precision_is_refused_by_the_sample_and_by_the_pass(
     tmp_path: Path, family: Path, save_pico: SavePico
 ) -> None:
     whole = save_pico(tmp_path / "whole", 5, near=family / "base", dtype=torch.bfloat16)
     wide = changed(tmp_path / "wide", whole, lambda _, tensor: tensor.float())
     pool = pool_of(family / "base", family / "a", whole, wide)
-    refuse_copies(pool.sources)
-    with pytest.raises(ConfigError, match=r"'whole' .* and 'wide' .* are copies of one model"):
+    (found,) = copies_in(pool)
+    assert found.models == ("whole", "wide")
+    with pytest.raises(IncompatibleModelsError, match=r"'whole' .* and 'wide' .* are copies of one model"):
         measure(pool)
 
 

@@ -56,8 +56,11 @@ def test_a_truncated_file_is_named(tmp_path: Path, save_pico: SavePico, cut: int
 
 def test_a_file_of_something_else_is_named(tmp_path: Path, save_pico: SavePico) -> None:
     folder = save_pico(tmp_path / "model", 1)
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n" * 3)
+    (folder / "model.safetensors").write_text("<html>404 Not Found</html>\n" * 3)
     with pytest.raises(ModelError, match="is truncated or corrupted"):
+        open_weights(ModelFiles(folder))
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n" * 3)
+    with pytest.raises(ModelError, match="is a Git LFS pointer and not the weights; run 'git lfs pull' there"):
         open_weights(ModelFiles(folder))
 
 

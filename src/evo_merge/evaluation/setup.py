@@ -16,9 +16,11 @@ from evo_merge.evaluation.evaluator import Evaluator
 from evo_merge.evaluation.generator import Generator
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
-from evo_merge.models.pool import Pool
+from evo_merge.models.compatibility import refuse_with_the_rest
+from evo_merge.models.pool import Pool, UnreadableModelsError
 from evo_merge.recipe import Recipe
 from evo_merge.spaces.data_flow import DataFlowSpace
+from evo_merge.stages import Hybrid
 from evo_merge.tasks.base import Split, Task
 
 _SMALL = 5_000_000  # weights
@@ -26,8 +28,14 @@ _SMALL = 5_000_000  # weights
 
 def new_pool(config: DictConfig, *, headers_only: bool = False) -> Pool:
     """The models of a run's config: those that paths run through where ``merge`` is nothing but paths, else all."""
-    pool: Pool = instantiate(config.models, headers_only=headers_only, _convert_="all")
-    return pool.for_paths() if get_class(config.merge._target_) is DataFlowSpace else pool
+    are_paths = get_class(config.merge._target_) is DataFlowSpace
+    try:
+        pool: Pool = instantiate(config.models, headers_only=headers_only, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UnreadableModelsError) and get_class(config.merge._target_) is not Hybrid:
+            refuse_with_the_rest(error.__cause__, on_paths=are_paths)
+        raise
+    return pool.for_paths() if are_paths else pool
 
 
 def new_evaluator(

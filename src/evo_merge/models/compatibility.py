@@ -1,48 +1,139 @@
-"""Whether models can be merged with each other, from configs, headers and tokenizers: no weight is read."""
+"""Whether models can be merged with each other: every finding about them, gathered in one place.
+
+``describe`` gathers what headers, configs and tokenizers say, ``for_mixing`` and ``for_paths`` compare that without reading a
+weight, and ``in_values`` looks at a small sample of the weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from evo_merge.errors import IncompatibleModelsError
+from evo_merge.findings import Finding, refusals, refuse, warnings
+from evo_merge.models.checks import kinds
+from evo_merge.models.checks.adapters import adapter_findings, adapter_values
+from evo_merge.models.checks.alone import findings_alone
+from evo_merge.models.checks.facts import Facts, facts_of
+from evo_merge.models.checks.samples import Sampled, copies_among, findings_in_values, sampled_or_finding
+from evo_merge.models.checks.settings import compare_settings
+from evo_merge.models.checks.tensors import compare_tensors
+from evo_merge.models.checks.tokens import TokenizerFacts, compare_templates, compare_tokens
 
 if TYPE_CHECKING:
-    from evo_merge.models.pool import Model
+    from evo_merge.models.pool import Model, UnreadableModelsError
 
-# Settings that change what a model computes while its tensors keep their shapes.
-_DECISIVE = (
-    "model_type",
-    "num_hidden_layers",
-    "hidden_size",
-    "intermediate_size",
-    "vocab_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "tie_word_embeddings",
-)
-_TOLERABLE = ("rms_norm_eps", "rope_parameters", "sliding_window", "max_position_embeddings")
-# What two layers need in common to work on one residual stream, in one checkpoint with one config.
-_DECISIVE_FOR_PATHS = (
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "rms_norm_eps",
-    "rope_parameters",
-    "attention_bias",
-    "mlp_bias",
-    "use_sliding_window",
-    "sliding_window",
-)
-# Embeddings, head and window are the first model's, and a path has as many layers as it has hops.
-_TOLERABLE_FOR_PATHS = ("num_hidden_layers", "max_position_embeddings", "vocab_size", "tie_word_embeddings")
-_SHOWN = 3  # of a list of differences of one kind
+NOT_MIXABLE = "these models cannot be merged"
+NOT_ROUTABLE = "no path can run through the layers of these models"
+# Of layers that run in one path these need not agree by name or number: embeddings and head are the first model's.
+_OF_MIXTURES = frozenset({kinds.NO_TOKENIZER.name, kinds.SHAPES.name, kinds.MISSING_TENSORS.name, kinds.DTYPE.name})
+
+
+@dataclass(frozen=True)
+class Described:
+    """Models as their files describe them, with what kept parts of that from being read.
+
+    Attributes:
+        base: What the sources were tuned from, where there is one.
+        sources: At least one.
+        findings: About each model by itself.
+    """
+
+    base: Facts | None
+    sources: tuple[Facts, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def models(self) -> tuple[Facts, ...]:
+        """The base, where there is one, and the sources."""
+        return self.sources if self.base is None else (self.base, *self.sources)
+
+    @property
+    def leader(self) -> Facts:
+        """The model that the others are compared with: the base, or the first source."""
+        return self.models[0]
+
+
+def describe(base: Model | None, sources: Sequence[Model]) -> Described:
+    """Gather what the models' files say; no weight is read."""
+    tokenizers: dict[str, TokenizerFacts] = {}
+    found: list[Finding] = []
+    all_facts = []
+    for model in sources if base is None else (base, *sources):
+        facts, unreadable = facts_of(model, tokenizers)
+        all_facts.append(facts)
+        found += unreadable
+    seen: set[object] = set()
+    for facts in all_facts:
+        under = facts.model.reference.base or facts.model.reference  # adapters of one model share what is wrong with it
+        if under not in seen:
+            seen.add(under)
+            found += findings_alone(facts)
+        found += adapter_findings(facts)
+    own, rest = (None, all_facts) if base is None else (all_facts[0], all_facts[1:])
+    return Described(own, tuple(rest), tuple(dict.fromkeys(found)))
+
+
+def for_mixing(described: Described) -> list[Finding]:
+    """What speaks against mixing the weights of the models, each source compared with the base or the first source."""
+    found = list(described.findings)
+    for facts in _comparable(described):
+        pair = (facts, described.leader)
+        settings = [*compare_settings(*pair, on_paths=False), *compare_tokens(*pair, on_paths=False)]
+        found += settings + compare_tensors(*pair, {finding.name for finding in settings})
+    return found + compare_templates(described.models)
+
+
+def for_paths(described: Described) -> list[Finding]:
+    """What speaks against running layers of the models in one path, each compared with the first."""
+    found = [finding for finding in described.findings if finding.name not in _OF_MIXTURES]
+    for facts in _comparable(described):
+        pair = (facts, described.leader)
+        found += [*compare_settings(*pair, on_paths=True), *compare_tokens(*pair, on_paths=True)]
+    return found + compare_templates(described.models)
+
+
+def _comparable(described: Described) -> list[Facts]:
+    """The models to compare with the first: of what is no such model, or not numbers, everything would differ."""
+    apart = (kinds.NOT_A_LANGUAGE_MODEL.name, kinds.QUANTISED.name)
+    odd = {name for finding in described.findings if finding.name in apart for name in finding.models}
+    return [] if described.leader.name in odd else [facts for facts in described.models[1:] if facts.name not in odd]
+
+
+def in_values(described: Described, known: Iterable[Finding] = ()) -> list[Finding]:
+    """What a sample of the weights tells of models that are to be mixed.
+
+    Args:
+        described: The models.
+        known: What was found before: where a model comes from is not asked of one that is refused.
+    """
+    refused = {name for finding in refusals(known) for name in finding.models}
+    found: list[Finding] = []
+    sampled: dict[str, Sampled] = {}
+    for facts in described.models:
+        values, unreadable = sampled_or_finding(facts)
+        found += [*unreadable, *adapter_values(facts)]
+        if values is not None:
+            sampled[facts.name] = values
+    base = None if described.base is None else sampled.get(described.base.name)
+    sources = [sampled[facts.name] for facts in described.sources if facts.name in sampled]
+    found += findings_in_values(base, sources, refused)
+    found += copies_among(described.sources, sampled)
+    return found
+
+
+def despite(error: UnreadableModelsError, *, on_paths: bool) -> list[Finding]:
+    """What can be found about a pool of which some models cannot be opened: that, and everything about the others."""
+    rest = describe(error.base, error.sources) if error.sources else None
+    found = [] if rest is None else for_paths(rest) if on_paths else for_mixing(rest)
+    return [*error.findings, *found]
+
+
+def refuse_with_the_rest(error: UnreadableModelsError, *, on_paths: bool) -> None:
+    """Raise ``IncompatibleModelsError`` with what else keeps the models from being merged, where there is anything else."""
+    found = refusals(despite(error, on_paths=on_paths))
+    if len(found) > len(error.findings):
+        refuse(found, NOT_ROUTABLE if on_paths else NOT_MIXABLE)
 
 
 def refuse_unmixable(base: Model | None, sources: Sequence[Model]) -> list[str]:
@@ -52,24 +143,11 @@ def refuse_unmixable(base: Model | None, sources: Sequence[Model]) -> list[str]:
         Warnings: differences that do not keep the models from being merged.
 
     Raises:
-        IncompatibleModelsError: With every difference that does.
+        IncompatibleModelsError: With every refusal.
     """
-    reference = base if base is not None else sources[0]
-    problems: list[str] = []
-    warnings: list[str] = []
-    for model in sources:
-        if model is reference:
-            continue
-        pair = f"'{model.name}' ({model.reference}) and '{reference.name}' ({reference.reference})"
-        problems += [f"{pair} differ in {what}" for what in _decisive_differences(model, reference)]
-        warnings += [f"{pair} differ in {what}" for what in _config_differences(model, reference, _TOLERABLE)]
-    models = sources if base is None else (base, *sources)
-    warnings += [f"'{model.name}' ({model.reference}) has no tokenizer" for model in models if model.tokenizer is None]
-    if problems:
-        raise IncompatibleModelsError(
-            "these models cannot be merged: " + "; ".join(problems) + "; choose models tuned from one base"
-        )
-    return warnings
+    found = for_mixing(describe(base, sources))
+    refuse(found, NOT_MIXABLE)
+    return [finding.sentence for finding in warnings(found)]
 
 
 def refuse_unroutable(models: Sequence[Model]) -> list[str]:
@@ -79,74 +157,8 @@ def refuse_unroutable(models: Sequence[Model]) -> list[str]:
         Warnings: differences that do not keep their layers from running in one path.
 
     Raises:
-        IncompatibleModelsError: With every difference, and which of them would be tolerable alone.
+        IncompatibleModelsError: With every refusal.
     """
-    first, *others = models
-    problems: list[str] = []
-    tolerable: list[str] = []
-    for model in others:
-        pair = f"'{model.name}' ({model.reference}) and '{first.name}' ({first.reference})"
-        decisive = _config_differences(model, first, _DECISIVE_FOR_PATHS)
-        mild = _config_differences(model, first, _TOLERABLE_FOR_PATHS)
-        vocabulary = _tokenizer_differences(model.tokenizer, first.tokenizer)
-        (mild if _only_grown(model.tokenizer, first.tokenizer) else decisive).extend(vocabulary)
-        problems += [f"{pair} differ in {what}" for what in decisive]
-        tolerable += [f"{pair} differ in {what}" for what in mild]
-    if problems:
-        also = f"; tolerable would be: {'; '.join(tolerable)}" if tolerable else ""
-        raise IncompatibleModelsError(
-            f"no path can run through the layers of these models: {'; '.join(problems)}{also}; "
-            "choose models of one architecture and size that share a vocabulary"
-        )
-    return tolerable
-
-
-def _decisive_differences(model: Model, reference: Model) -> list[str]:
-    found = _config_differences(model, reference, _DECISIVE)
-    ours, theirs = model.shapes, reference.shapes
-    if missing := [name for name in theirs if name not in ours]:
-        found.append(f"tensors: the first lacks {_some(missing)}")
-    if extra := [name for name in ours if name not in theirs]:
-        found.append(f"tensors: the second lacks {_some(extra)}")
-    shapes = [f"{name} {ours[name]} and {theirs[name]}" for name in theirs if name in ours and ours[name] != theirs[name]]
-    if shapes:
-        found.append(f"shapes: {_some(shapes)}")
-    return found + _tokenizer_differences(model.tokenizer, reference.tokenizer)
-
-
-def _config_differences(model: Model, reference: Model, keys: Sequence[str]) -> list[str]:
-    pairs = [(key, getattr(model.config, key, None), getattr(reference.config, key, None)) for key in keys]
-    return [f"{key}: {ours} and {theirs}" for key, ours, theirs in pairs if ours != theirs]
-
-
-def _tokenizer_differences(ours: Any | None, theirs: Any | None) -> list[str]:
-    if ours is None or theirs is None or ours is theirs:
-        return []
-    first, second = ours.get_vocab(), theirs.get_vocab()
-    if first == second:
-        return []
-    moved = [
-        f"'{token}' is {first[token]} and {second[token]}"
-        for token in first
-        if token in second and first[token] != second[token]
-    ]
-    only = [f"'{token}'" for token in first.keys() ^ second.keys()]
-    found = [f"vocabulary: {len(first)} and {len(second)} tokens"]
-    if moved:
-        found.append(f"token numbers: {_some(sorted(moved))}")
-    if only:
-        found.append(f"tokens in one alone: {_some(sorted(only))}")
-    return found
-
-
-def _only_grown(ours: Any | None, theirs: Any | None) -> bool:
-    """Whether one vocabulary is the other with tokens added at its end, so that the shared ones mean the same."""
-    if ours is None or theirs is None:
-        return True
-    small, large = sorted((ours.get_vocab(), theirs.get_vocab()), key=len)
-    return all(large.get(token) == number for token, number in small.items())
-
-
-def _some(items: Sequence[str]) -> str:
-    shown = ", ".join(items[:_SHOWN])
-    return shown if len(items) <= _SHOWN else f"{shown} and {len(items) - _SHOWN} more"
+    found = for_paths(describe(None, models))
+    refuse(found, NOT_ROUTABLE)
+    return [finding.sentence for finding in warnings(found)]

@@ -1,43 +1,38 @@
-"""Whether a pool has one model twice."""
-
-from collections.abc import Sequence
-from itertools import combinations
+"""Whether two models are one."""
 
 import torch
 from torch import Tensor
 
-from evo_merge.errors import ConfigError
-from evo_merge.models.pool import Model, StoredModel
+from evo_merge.errors import IncompatibleModelsError
+from evo_merge.models.checks.kinds import COPIES
+from evo_merge.models.pool import Model
 
 
-def refuse_copies(sources: Sequence[Model]) -> None:
-    """Refuse two sources that are one model under two names; no weight is read where there is no suspicion.
+def are_copies(first: Model, second: Model, *, by_ends: bool) -> bool:
+    """Whether all tensors of two models hold the same numbers.
 
-    Suspicion is one reference, or one fingerprint. A fingerprint samples the ends of a file, where two models that were tuned
-    in a few layers may agree, so it is confirmed on the tensors.
-
-    Raises:
-        ConfigError: There are two, and they are named.
+    Args:
+        first: One model.
+        second: The other.
+        by_ends: Read no weights unless the fingerprints are equal. A fingerprint samples the ends of a file, where two models
+            that were tuned in a few layers may agree, so it proves nothing.
     """
-    for first, second in combinations(sources, 2):
-        if first.reference == second.reference:
-            raise copies(first, second, "the same reference")
-        are_here = _can_be_read(first) and _can_be_read(second)
-        if are_here and first.fingerprint == second.fingerprint and _have_equal_weights(first, second):
-            raise copies(first, second, "all tensors are equal")
+    if (by_ends and first.fingerprint != second.fingerprint) or first.shapes != second.shapes:
+        return False
+    return all(are_equal(first.read(name), second.read(name)) for name in first.shapes)
 
 
-def copies(first: Model, second: Model, reason: str) -> ConfigError:
+def copies_text(first: Model, second: Model, reason: str) -> str:
     """What is said of two copies."""
-    return ConfigError(
-        f"models.sources: '{first.name}' ({first.reference}) and '{second.name}' ({second.reference}) are copies of one model "
-        f"({reason}), which would count twice in every merge; drop one, or leave one out of models.use"
+    return (
+        f"'{first.name}' ({first.reference}) and '{second.name}' ({second.reference}) are copies of one model ({reason}), "
+        "which would count twice in every merge"
     )
 
 
-def _can_be_read(model: Model) -> bool:
-    """Whether its weights are on this machine; for a plan they may be left on the hub."""
-    return not (isinstance(model, StoredModel) and model.files.hub is not None)
+def copies(first: Model, second: Model) -> IncompatibleModelsError:
+    """What a pass over all weights raises of two copies."""
+    return IncompatibleModelsError(f"{copies_text(first, second, 'all tensors are equal')}; {COPIES.mend}")
 
 
 def are_equal(first: Tensor, second: Tensor) -> bool:
@@ -45,9 +40,3 @@ def are_equal(first: Tensor, second: Tensor) -> bool:
     if first.dtype != second.dtype:
         first, second = first.to(torch.float32), second.to(torch.float32)
     return torch.equal(first, second)
-
-
-def _have_equal_weights(first: Model, second: Model) -> bool:
-    if first.shapes != second.shapes:
-        return False
-    return all(are_equal(first.read(name), second.read(name)) for name in first.shapes)

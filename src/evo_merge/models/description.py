@@ -88,13 +88,19 @@ def _config(files: ModelFiles, _: object) -> Any:
     from transformers import AutoConfig
 
     if files.gguf is None and not (files.folder / "config.json").is_file():
-        raise ModelError(f"'{files.folder}' has no config.json, so it is no model folder")
+        raise ModelError(
+            f"'{files.folder}' has no config.json, so it is no model folder",
+            "name a folder that save_pretrained wrote",
+            finding="no_config",
+        )
     try:
         return AutoConfig.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise ModelError(f"reading '{files.folder / (files.gguf or '')}' needs the package 'gguf': pip install gguf") from error
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}") from error
+        raise ModelError(
+            f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}", finding="unreadable_config"
+        ) from error
 
 
 @cache
@@ -109,7 +115,10 @@ def _tokenizer(files: ModelFiles, _: object) -> Any | None:
     try:
         return AutoTokenizer.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"'{files.folder}' has a tokenizer that transformers cannot read: {_first_line(error)}") from error
+        raise ModelError(
+            f"'{files.folder}' has a tokenizer that transformers cannot read: {_first_line(error)}",
+            finding="unreadable_tokenizer",
+        ) from error
 
 
 def _gguf(files: ModelFiles) -> dict[str, str]:

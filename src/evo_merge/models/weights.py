@@ -20,6 +20,7 @@ from evo_merge.models.skeleton import empty_model
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_LFS = b"version https://git-lfs"
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 # Names that safetensors headers give to dtypes.
 _DTYPES = {
@@ -76,6 +77,42 @@ def _open_plain(files: ModelFiles) -> Weights:
     return SafetensorsWeights(files.folder) if files.gguf is None else GgufWeights(files.folder, files.gguf)
 
 
+def unmergeable_kind(config: Mapping[str, Any]) -> str | None:
+    """What an adapter is by its config, where that is no LoRA that can be added to its base, and what to do; else ``None``."""
+    kind = config.get("peft_type", "unknown")
+    if kind != "LORA":
+        return f"is of type {getattr(kind, 'value', kind)}; LoRA adapters can be merged"
+    if config.get("use_dora"):
+        return "is of type DoRA; LoRA adapters can be merged"
+    if config.get("bias", "none") != "none" or config.get("modules_to_save"):
+        return "also changes biases or whole modules; merge it into its base first"
+    return None
+
+
+def _unmixable(where: str, tensor: str, dtype: str) -> ModelError:
+    return ModelError(
+        f"'{where}' stores '{tensor}' as {dtype}, which cannot be merged",
+        "name the model in full precision that it was made from",
+        finding="quantised",
+    )
+
+
+def _begins_with(path: Path, text: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(text)) == text
+
+
+def _what_else(folder: Path) -> str:
+    """What a folder without weights is instead."""
+    if not any(folder.iterdir()):
+        return ": the folder is empty"
+    if (folder / "config.json").is_file():
+        return ": it holds a config without weights"
+    return ": it holds a tokenizer and nothing else" if any(folder.glob("tokenizer*")) else ""
+
+
 class HubHeaders:
     """The headers of weights that lie on the hub: a few kilobytes, enough for a plan, and nothing to be read."""
 
@@ -87,13 +124,14 @@ class HubHeaders:
             files = get_safetensors_metadata(name, revision=revision).files_metadata.values()
         except NotASafetensorsRepoError as error:
             raise ModelError(
-                f"'{name}' has no safetensors on the hub; pickled weights (.bin, .pt) can run code and are refused: convert it"
+                f"'{name}' has no safetensors on the hub; pickled weights (.bin, .pt) can run code and are refused: convert it",
+                finding="pickles_only",
             ) from error
         except (HfHubHTTPError, SafetensorsParsingError, OSError) as error:
             raise ModelError(f"the headers of '{name}' cannot be read from the hub: {error}") from error
         tensors = {tensor: info for file in files for tensor, info in file.tensors.items()}
         if strange := [tensor for tensor, info in tensors.items() if info.dtype not in _DTYPES]:
-            raise ModelError(f"'{name}' stores '{strange[0]}' as {tensors[strange[0]].dtype}, which cannot be merged")
+            raise _unmixable(name, strange[0], tensors[strange[0]].dtype)
         self.shapes: Mapping[str, tuple[int, ...]] = {tensor: tuple(info.shape) for tensor, info in tensors.items()}
         self.dtypes: Mapping[str, torch.dtype] = {tensor: _DTYPES[info.dtype] for tensor, info in tensors.items()}
 
@@ -112,6 +150,7 @@ class SafetensorsWeights:
         self._folder = folder
         self._files: dict[str, Any] = {}
         self._shard_of: dict[str, str] = {}
+        self._named: dict[str, str] = {}  # by the index, where there is one
         self.shapes: Mapping[str, tuple[int, ...]]
         self.dtypes: Mapping[str, torch.dtype]
         shapes: dict[str, tuple[int, ...]] = {}
@@ -121,10 +160,16 @@ class SafetensorsWeights:
             for name in handle.keys():  # noqa: SIM118  a handle is no mapping
                 piece = handle.get_slice(name)
                 if piece.get_dtype() not in _DTYPES:
-                    raise ModelError(f"'{folder / shard}' stores '{name}' as {piece.get_dtype()}, which cannot be merged")
+                    raise _unmixable(str(folder / shard), name, piece.get_dtype())
                 shapes[name] = tuple(piece.get_shape())
                 dtypes[name] = _DTYPES[piece.get_dtype()]
                 self._shard_of[name] = shard
+        if lost := [name for name in self._named if name not in shapes]:
+            raise ModelError(
+                f"the index of '{folder}' names '{lost[0]}', which no shard holds",
+                "download the model again",
+                finding="index_mismatch",
+            )
         self.shapes, self.dtypes = shapes, dtypes
 
     def read(self, name: str) -> Tensor:
@@ -139,27 +184,52 @@ class SafetensorsWeights:
         if (self._folder / _INDEX).is_file():
             try:
                 index = json.loads((self._folder / _INDEX).read_text(encoding="utf-8"))
-                shards = sorted(set(index["weight_map"].values()))
+                self._named = dict(index["weight_map"].items())
+                shards = sorted(set(self._named.values()))
             except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise ModelError(f"'{self._folder / _INDEX}' is not a safetensors index; download the model again") from error
+                raise ModelError(
+                    f"'{self._folder / _INDEX}' is not a safetensors index", "download the model again", finding="broken_index"
+                ) from error
             if missing := [shard for shard in shards if not (self._folder / shard).is_file()]:
-                raise ModelError(f"'{self._folder}' lacks the shard '{missing[0]}' that its index names; download it again")
+                more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+                raise ModelError(
+                    f"'{self._folder}' lacks the shard '{missing[0]}' that its index names{more}",
+                    "download it again",
+                    finding="missing_shard",
+                )
             return shards
         if (self._folder / _SINGLE).is_file():
             return [_SINGLE]
         if any(path for pattern in _PICKLES for path in self._folder.glob(pattern)):
             raise ModelError(
-                f"'{self._folder}' has only pickled weights (.bin, .pt), which can run code and are refused; "
-                "convert it to safetensors with save_pretrained"
+                f"'{self._folder}' has only pickled weights (.bin, .pt), which can run code and are refused",
+                "convert it to safetensors with save_pretrained",
+                finding="pickles_only",
             )
-        raise ModelError(f"'{self._folder}' has no model.safetensors")
+        if (self._folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"'{self._folder}' is an adapter and no whole model",
+                f"write {{adapter: {self._folder}, base: MODEL}}",
+                finding="adapter_as_model",
+            )
+        raise ModelError(
+            f"'{self._folder}' has no model.safetensors{_what_else(self._folder)}",
+            "name a folder with config.json and *.safetensors",
+            finding="no_weights",
+        )
 
     def _open(self, shard: str) -> Any:
         path = self._folder / shard
         try:
             self._files[shard] = safe_open(str(path), framework="pt", device="cpu")
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"'{path}' is truncated or corrupted ({error}); download the model again") from error
+            if _begins_with(path, _LFS):
+                raise ModelError(
+                    f"'{path}' is a Git LFS pointer and not the weights", "run 'git lfs pull' there", finding="lfs_pointer"
+                ) from error
+            raise ModelError(
+                f"'{path}' is truncated or corrupted ({error})", "download the model again", finding="truncated"
+            ) from error
         return self._files[shard]
 
 
@@ -204,7 +274,7 @@ class GgufWeights:
         except ImportError as error:
             raise ModelError(f"reading '{path}' needs the package 'gguf': pip install gguf") from error
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"'{path}' cannot be read: {error}") from error
+            raise ModelError(f"'{path}' cannot be read: {error}", finding="truncated") from error
         return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
@@ -248,11 +318,8 @@ class AdaptedWeights:
             config = PeftConfig.from_pretrained(str(self._folder))
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(f"the adapter '{self._folder}' has a config that peft cannot read: {error}") from error
-        if getattr(config, "peft_type", None) != "LORA" or getattr(config, "use_dora", False):
-            kind = "DoRA" if getattr(config, "use_dora", False) else getattr(config, "peft_type", "unknown")
-            raise ModelError(f"the adapter '{self._folder}' is of type {kind}; LoRA adapters can be merged")
-        if getattr(config, "bias", "none") != "none" or getattr(config, "modules_to_save", None):
-            raise ModelError(f"the adapter '{self._folder}' also changes biases or whole modules; merge it into its base first")
+        if kind := unmergeable_kind(config.to_dict()):
+            raise ModelError(f"the adapter '{self._folder}' {kind}", finding="adapter_kind")
         try:
             with warnings.catch_warnings(action="ignore"):
                 # What peft only warns of would leave the adapter without effect.

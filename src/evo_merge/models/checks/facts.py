@@ -1,0 +1,167 @@
+"""What the check knows of one model before any weight is read, gathered without giving up at the first thing that is wrong."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from evo_merge.errors import EvoMergeError, ModelError
+from evo_merge.findings import Finding
+from evo_merge.models.checks import kinds
+from evo_merge.models.checks.tokens import TokenizerFacts, tokenizer_facts
+from evo_merge.models.pool import Model, StoredModel
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model as its headers, config and tokenizer describe it; ``None`` stands for what cannot be read.
+
+    Attributes:
+        model: What they were gathered from.
+        config: Settings of its language model, as transformers understands them.
+        shapes: Shape of every tensor that takes part, by full name.
+        dtypes: Stored dtype of every tensor.
+        expected: Shape of every tensor that its config asks for; ``None`` where transformers cannot say.
+        tokenizer: Its tokenizer.
+        is_mute: Whether it has no tokenizer; one that cannot be read is another thing.
+    """
+
+    model: Model
+    config: Mapping[str, Any] | None
+    shapes: Mapping[str, tuple[int, ...]] | None
+    dtypes: Mapping[str, torch.dtype] | None
+    expected: Mapping[str, tuple[int, ...]] | None
+    tokenizer: TokenizerFacts | None
+    is_mute: bool
+
+    @property
+    def name(self) -> str:
+        """What the pool calls it."""
+        return self.model.name
+
+    @property
+    def label(self) -> str:
+        """How sentences call it."""
+        return f"'{self.model.name}' ({self.model.reference})"
+
+    @property
+    def stored(self) -> StoredModel | None:
+        """The model, where it lies in files."""
+        return self.model if isinstance(self.model, StoredModel) else None
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of its adapter, where it has one."""
+        return None if self.stored is None else self.stored.files.adapter
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether its weights come from a GGUF file."""
+        return self.stored is not None and self.stored.files.gguf is not None
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether its weights are on this machine; for a plan they may be left on the hub."""
+        return self.stored is None or self.stored.files.hub is None
+
+    def lacking(self) -> list[str]:
+        """Tensors that its config asks for and its files do not have."""
+        if self.expected is None or self.shapes is None:
+            return []
+        return [name for name in self.expected if name not in self.shapes]
+
+
+def facts_of(model: Model, tokenizers: dict[str, TokenizerFacts]) -> tuple[Facts, list[Finding]]:
+    """Describe a model, with what kept parts of it from being read.
+
+    Args:
+        model: Of a pool.
+        tokenizers: Those of equal files that were read before, added to.
+    """
+    found: list[Finding] = []
+
+    def tried(read: Callable[[], _T]) -> _T | None:
+        try:
+            return read()
+        except ModelError as error:
+            found.append(kinds.of_error(error, model.name))
+        except EvoMergeError as error:
+            found.append(kinds.UNREADABLE.found(str(error), model.name, mend=""))
+        return None
+
+    config = tried(lambda: model.config)
+    # Which tensors take part depends on the config, so that without one there is nothing to compare.
+    shapes = None if config is None else tried(lambda: model.shapes)
+    dtypes = None if shapes is None else tried(lambda: model.dtypes)
+    n_found = len(found)
+    tokenizer = tried(lambda: tokenizer_facts(model, tokenizers))
+    is_mute = tokenizer is None and len(found) == n_found
+    settings = None if config is None else dict(config.get_text_config().to_dict())
+    key = "" if config is None else json.dumps(config.to_dict(), sort_keys=True, default=str)
+    expected = None if config is None else tried(lambda: expected_shapes(key, config))
+    return Facts(model, settings, shapes, dtypes, expected, tokenizer, is_mute), list(dict.fromkeys(found))
+
+
+def expected_shapes(key: str, config: Any) -> Mapping[str, tuple[int, ...]] | None:
+    """Shapes of the tensors that a checkpoint of that config has, by the names that are written to files.
+
+    Args:
+        key: Tells configs apart.
+        config: Of transformers.
+
+    Returns:
+        ``None`` where transformers has no language model of that config.
+
+    Raises:
+        ModelError: The config asks for a model that cannot be.
+    """
+    return _expected(_Keyed(key, config))
+
+
+def writes_text(config: Any) -> bool:
+    """Whether transformers has a language model of that config."""
+    from transformers import AutoModelForCausalLM
+
+    return type(config) in AutoModelForCausalLM._model_mapping
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    key: str
+    config: Any
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+
+@lru_cache(maxsize=64)
+def _expected(keyed: _Keyed) -> Mapping[str, tuple[int, ...]] | None:
+    from transformers import AutoModelForCausalLM
+    from transformers.core_model_loading import revert_weight_conversion
+
+    config = keyed.config
+    if not writes_text(config):
+        return None
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"the config of type '{config.model_type}' asks for a model that cannot be: {reason}",
+            "mend config.json",
+            finding="unreadable_config",
+        ) from error
+    model.tie_weights()
+    # Tied ones once. Some architectures are written under other names than they compute with: experts each by itself.
+    named = revert_weight_conversion(model, dict(model.named_parameters()))
+    return {name: tuple(tensor.shape) for name, tensor in named.items()}
