@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
-from evo_merge.evaluation import vllm
 from evo_merge.evaluation.degenerate import Repetition
 from evo_merge.evaluation.hf import HuggingFaceGenerator
 from evo_merge.evaluation.likelihood import LikelihoodBatch, ScoredTokens
 from evo_merge.evaluation.prompts import render_split
+from evo_merge.evaluation.vllm import generator as vllm_generator
 from evo_merge.evaluation.vllm.engine import interpreter
 from evo_merge.evaluation.vllm.generator import VLLMGenerator
 from evo_merge.models.shared_layers import SharedLayers
@@ -149,7 +149,7 @@ def test_continuations_are_as_probable_as_in_the_model(engine, tokenizer):
 
 @needs_vllm
 def test_answers_that_repeat_themselves_are_given_up_where_hf_gives_them_up(tokenizer, counting, monkeypatch):
-    monkeypatch.setattr(vllm, "_ROUND", 7)  # so that answers are in several
+    monkeypatch.setattr(vllm_generator, "_ROUND", 7)  # so that answers are in several
     rule = Repetition(period=4, times=2, tokens=3)
     model, generator = pico(4), generator_of(degenerate=rule)
     generator.load(recipe(4), model, tokenizer, lambda: iter(model.named_parameters()))
