@@ -50,7 +50,7 @@ def test_weights_that_sum_to_zero_leave_the_weighted_sum() -> None:
 
 
 def test_an_unknown_rescale_is_named_with_the_choices() -> None:
-    with pytest.raises(ValueError, match="rescale must be one of density, none, got 'l1'"):
+    with pytest.raises(ValueError, match="rescale must be one of density, norm, none, got 'l1'"):
         DareLinear(rescale="l1")
 
 

@@ -58,7 +58,7 @@ def test_dropped_entries_do_not_vote() -> None:
 
 
 def test_an_unknown_rescale_is_named_with_the_choices() -> None:
-    with pytest.raises(ValueError, match="rescale must be one of density, none, got 'l1'"):
+    with pytest.raises(ValueError, match="rescale must be one of density, norm, none, got 'l1'"):
         DareTies(rescale="l1")
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import as_parameter
-from evo_merge.methods.sparsify import count_magnitudes, drop_and_rescale, keep_largest
+from evo_merge.methods.magnitudes import count_magnitudes
+from evo_merge.methods.sparsify import drop_and_rescale, keep_largest
 
 
 def trim(vectors: Tensor, density: list[float]) -> Tensor:

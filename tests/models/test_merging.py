@@ -260,7 +260,7 @@ def test_numbers_that_do_not_fit_the_method_are_one_sentence(
         ({"method": "dare_tise"}, "there is no merge method 'dare_tise'"),
         ({"method": "sparsify"}, "there is no merge method 'sparsify'"),
         ({"method": "base"}, "there is no merge method 'base'"),
-        ({"options": {"rescale": "l1"}}, "method 'dare_ties': rescale must be one of density, none, got 'l1'"),
+        ({"options": {"rescale": "l1"}}, "method 'dare_ties': rescale must be one of density, norm, none, got 'l1'"),
         ({"options": {"normalise": True}}, "method 'dare_ties' has no option 'normalise'; it has rescale, normalize"),
         ({"options": {"normalize": "no"}}, "method 'dare_ties': normalize cannot be 'no'; its default is False"),
         ({"options": {"rescale": None}}, "method 'dare_ties': rescale cannot be None; its default is 'density'"),

@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, cast
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ from evo_merge.errors import ConfigError, RecipeError
 # noise(source) is uniform in [0, 1), (*shape) float32, of the source in that place: a hash of (seed, source, tensor, index), so
 # it is the same in any order, chunk or device, and masks taken from it at two densities are nested.
 Noise: TypeAlias = Callable[[int], Tensor]
+
+# Metadata of an option that its method got after recipes of it were written: it is left out of a recipe where it has its
+# default, so that earlier recipes are found again under their hash.
+LATER: Final = {"later": True}
+
+SHARES: Final = ("density", "gamma", "select_topk")  # parameters that lie in [0, 1]
 
 _NO_SHARE = 1e-8  # 0.1 + 0.2 - 0.3 is not quite 0; the peers' threshold
 
@@ -28,6 +35,8 @@ class Parameter:
         high: Upper end of the default box.
         start: Its value in the un-optimised merge.
         per_source: One number a source, or one for all.
+        optional: A recipe may leave it out, which means ``start``.
+        searched: A search moves it. One that is not searched is moved only where the user gives its bounds.
     """
 
     name: str
@@ -35,6 +44,13 @@ class Parameter:
     high: float
     start: float
     per_source: bool = True
+    optional: bool = False
+    searched: bool = True
+
+    @property
+    def keyword(self) -> str:
+        """What ``merge`` calls it: its name, or ``lambda_`` where Python keeps the name for itself."""
+        return f"{self.name}_" if keyword.iskeyword(self.name) else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +76,21 @@ class MergeMethod(Protocol):
     """Merges one tensor. Methods are frozen dataclasses; their fields are their options and stand in the recipe.
 
     Attributes:
-        needs_base: Whether task vectors against a base are needed.
-        n_sources: How many sources it merges; ``None`` is any number.
-        elementwise: Whether every entry is merged by itself, so that a tensor may be cut into chunks.
+        n_sources: How many sources it merges; ``None`` is any number. A method that needs at least some says so in
+            ``min_sources``.
         parameters: What it takes for every tensor.
     """
 
-    needs_base: ClassVar[bool]
     n_sources: ClassVar[int | None]
-    elementwise: ClassVar[bool]
     parameters: ClassVar[tuple[Parameter, ...]]
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether task vectors against a base are needed. Some methods have an option that decides it."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether every entry is merged by itself, so that a tensor may be cut into chunks. An option may decide it."""
 
     def prepare(self, tensors: AlignedTensors) -> Any:
         """What can be found once a run about one whole tensor, whatever the parameters; ``None`` where there is nothing."""
@@ -83,8 +104,8 @@ class MergeMethod(Protocol):
         - ``tensors``: an ``AlignedTensors``;
         - ``state``: what ``prepare`` returned for the whole tensor; ``None`` for elementwise methods;
         - ``noise``: a ``Noise`` for every entry;
-        - by name every parameter, ``(n_models,)`` or ``()`` as ``Parameter.per_source`` says: the recipe's own numbers,
-          ``float64`` on the CPU (in fewer bits 0.7 of 10 entries would be 6); ``per_model`` brings them to the tensors.
+        - by ``Parameter.keyword`` every parameter, ``(n_models,)`` or ``()`` as ``Parameter.per_source`` says: the recipe's own
+          numbers, ``float64`` on the CPU (in fewer bits 0.7 of 10 entries would be 6); ``per_model`` brings them to the tensors.
 
         It returns ``(*shape)``, in the dtype of the arithmetic.
         """
@@ -93,6 +114,11 @@ class MergeMethod(Protocol):
 def per_model(values: Tensor, like: Tensor) -> Tensor:
     """One number a model, to multiply ``like`` ``(n_models, *shape)``: ``(n_models, 1, …, 1)``, of its dtype, where it is."""
     return values.to(like).reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def as_vectors(values: Tensor) -> Tensor:
+    """Each model's tensor as one vector: ``(n_models, n)``, also of tensors without dimensions or entries."""
+    return values.reshape(len(values), values[0].numel())
 
 
 def sum_over_models(values: Tensor) -> Tensor:
@@ -110,8 +136,17 @@ def divided_by_sum(total: Tensor, weight: Tensor) -> Tensor:
 
 
 def options_of(method: MergeMethod) -> dict[str, Any]:
-    """The method's options as they stand in a recipe, every one written out."""
-    return {field.name: getattr(method, field.name) for field in fields(cast(Any, method))}
+    """The method's options as they stand in a recipe: every one written out, but for ``LATER`` ones at their default."""
+    written = {field: getattr(method, field.name) for field in fields(cast(Any, method))}
+    return {field.name: value for field, value in written.items() if not (field.metadata == LATER and value == field.default)}
+
+
+def wrong_number_of_sources(method: MergeMethod, n_sources: int) -> str | None:
+    """What is wrong with merging so many sources (``merges exactly 2 sources, got 3``), or ``None``."""
+    least = getattr(method, "min_sources", 1)
+    if method.n_sources is not None and n_sources != method.n_sources:
+        return f"merges exactly {method.n_sources} source{'s' * (method.n_sources != 1)}, got {n_sources}"
+    return f"merges at least {least} sources, got {n_sources}" if n_sources < least else None
 
 
 def name_of(method: MergeMethod) -> str:
@@ -190,3 +225,12 @@ def no_noise(source: int) -> Tensor:
 def as_parameter(value: tuple[float, ...] | float) -> Tensor:
     """A recipe's value as a tensor ``(n_models,)`` or ``()``."""
     return torch.tensor(value, dtype=torch.float64)
+
+
+def arguments(method: MergeMethod, values: Mapping[str, tuple[float, ...] | float], n_sources: int) -> dict[str, Tensor]:
+    """A recipe's values as the keyword arguments of ``merge``, those that may be left out filled in."""
+    filled: dict[str, Tensor] = {}
+    for parameter in method.parameters:
+        start = (parameter.start,) * n_sources if parameter.per_source else parameter.start
+        filled[parameter.keyword] = as_parameter(values.get(parameter.name, start))
+    return filled

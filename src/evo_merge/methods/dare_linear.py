@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, sum_over_models
-from evo_merge.methods.sparsify import RESCALES, drop_and_rescale, weighted
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
+from evo_merge.methods.sparsify import check_rescale, drop_and_rescale
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class DareLinear:
     """The base plus the weighted sum of randomly thinned task vectors.
 
     Attributes:
-        rescale: ``density`` divides survivors by the density, as the paper does; ``none`` leaves them.
+        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their absolute
+            values sum to what they did before, as mergekit does, for which a tensor cannot be cut; ``none`` leaves them.
         normalize: Divide the sum by the sum of the weights. A sum of 0 leaves it.
     """
 
@@ -23,21 +25,26 @@ class DareLinear:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
+        LAMBDA,
     )
 
     def __post_init__(self) -> None:
-        if self.rescale not in RESCALES:
-            raise ValueError(f"rescale must be one of {', '.join(RESCALES)}, got '{self.rescale}'")
+        check_rescale(self.rescale)
+
+    @property
+    def elementwise(self) -> bool:
+        """Not where a sum over the tensor is needed."""
+        return self.rescale != "norm"
 
     def prepare(self, tensors: AlignedTensors) -> None:
         """Nothing to find."""
 
-    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` and ``density`` are ``(n_models,)``."""
-        total = sum_over_models(weighted(drop_and_rescale(tensors.task_vectors, density, noise, self.rescale), weight))
-        assert tensors.base is not None
-        return tensors.base + (divided_by_sum(total, weight) if self.normalize else total)
+    def merge(
+        self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor, lambda_: Tensor = ONE
+    ) -> Tensor:
+        """Merge one tensor, or a chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
+        vectors = drop_and_rescale(tensors.task_vectors, density, noise, self.rescale)
+        return add_to_base(tensors, vectors, weight, lambda_, vote=False, normalize=self.normalize)

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, sum_over_models
-from evo_merge.methods.consensus import agree_in_sign, mean_over_weights
-from evo_merge.methods.sparsify import RESCALES, drop_and_rescale, weighted
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
+from evo_merge.methods.sparsify import check_rescale, drop_and_rescale
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +15,8 @@ class DareTies:
     """Randomly thinned task vectors, summed where they agree in sign: the method of the published evolved models.
 
     Attributes:
-        rescale: ``density`` divides survivors by the density, as the paper does; ``none`` leaves them.
+        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their absolute
+            values sum to what they did before, as mergekit does, for which a tensor cannot be cut; ``none`` leaves them.
         normalize: Divide by the weights of the agreeing entries, instead of summing them.
     """
 
@@ -25,23 +25,26 @@ class DareTies:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
+        LAMBDA,
     )
 
     def __post_init__(self) -> None:
-        if self.rescale not in RESCALES:
-            raise ValueError(f"rescale must be one of {', '.join(RESCALES)}, got '{self.rescale}'")
+        check_rescale(self.rescale)
+
+    @property
+    def elementwise(self) -> bool:
+        """Not where a sum over the tensor is needed."""
+        return self.rescale != "norm"
 
     def prepare(self, tensors: AlignedTensors) -> None:
         """Nothing to find."""
 
-    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
-        vectors = weighted(drop_and_rescale(tensors.task_vectors, density, noise, self.rescale), weight)
-        agreeing = agree_in_sign(vectors)
-        total = sum_over_models(torch.where(agreeing, vectors, 0.0))
-        assert tensors.base is not None
-        return tensors.base + (mean_over_weights(total, weight, agreeing) if self.normalize else total)
+    def merge(
+        self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor, lambda_: Tensor = ONE
+    ) -> Tensor:
+        """Merge one tensor, or a chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
+        vectors = drop_and_rescale(tensors.task_vectors, density, noise, self.rescale)
+        return add_to_base(tensors, vectors, weight, lambda_, vote=True, normalize=self.normalize)

@@ -10,7 +10,7 @@ from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """The sources, averaged by weight.
+    """The sources, averaged by weight; summed in ``float32`` at least, as mergekit does.
 
     Attributes:
         normalize: Divide by the sum of the weights. A sum of 0 leaves the weighted sum.
@@ -28,5 +28,6 @@ class Linear:
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
         """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
-        total = sum_over_models(per_model(weight, tensors.sources) * tensors.sources)
-        return divided_by_sum(total, weight) if self.normalize else total
+        sources = tensors.sources.float()
+        total = sum_over_models(per_model(weight, sources) * sources)
+        return (divided_by_sum(total, weight) if self.normalize else total).to(tensors.sources.dtype)

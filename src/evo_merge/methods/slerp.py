@@ -15,7 +15,10 @@ _NO_LENGTH = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Slerp:
-    """From the first source (``t`` = 0) to the second (``t`` = 1), along the arc between their directions."""
+    """From the first source (``t`` = 0) to the second (``t`` = 1), along the arc between their directions.
+
+    Where the two point the same way, or against each other, it is the straight line. Computed in ``float32`` at least.
+    """
 
     needs_base: ClassVar[bool] = False
     n_sources: ClassVar[int | None] = 2
@@ -32,10 +35,12 @@ class Slerp:
 
     def merge(self, tensors: AlignedTensors, state: Tensor, noise: Noise, *, t: Tensor) -> Tensor:
         """Merge one whole tensor; ``t`` is ``()``. The tensors' lengths are interpolated too, as they are not normalised."""
-        first, second = tensors.sources
+        first, second = tensors.sources.float()
         share, cosine = float(t), float(state)
         angle = math.acos(cosine)
         if abs(cosine) > _PARALLEL or math.sin(angle) == 0.0:
-            return torch.add((1.0 - share) * first, share * second)
-        a, b = math.sin((1.0 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
-        return torch.add(a * first, b * second)
+            merged = torch.add((1.0 - share) * first, share * second)
+        else:
+            a, b = math.sin((1.0 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
+            merged = torch.add(a * first, b * second)
+        return merged.to(tensors.sources.dtype)

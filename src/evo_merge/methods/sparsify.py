@@ -1,15 +1,24 @@
-"""Thinning task vectors: by chance (DARE) and by magnitude (TIES' trim)."""
+"""Thinning task vectors: by chance (DARE, DELLA) and by magnitude (TIES' trim, breadcrumbs)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from evo_merge.methods.base import Noise, per_model
+from evo_merge.methods.base import Noise
+from evo_merge.methods.magnitudes import MagnitudeCounts, largest
 
-RESCALES = ("density", "none")
-_SHIFT = 19  # an fp32 magnitude has 31 bits; its upper 12 name one of 4096 bins, 16 a power of two
-_N_BINS = 1 << (31 - _SHIFT)
+# What happens to the entries that are kept: divided by their probability of being kept (the papers), multiplied so that their
+# absolute values sum to what they did before (mergekit), or nothing.
+RESCALES = ("density", "norm", "none")
+_NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
+_SHORT = 1 << 15
+
+
+def check_rescale(rescale: str, choices: tuple[str, ...] = RESCALES) -> None:
+    """Raise ``ValueError`` where there is no such choice."""
+    if rescale not in choices:
+        raise ValueError(f"rescale must be one of {', '.join(choices)}, got '{rescale}'")
 
 
 def drop_and_rescale(task_vectors: Tensor, density: Tensor, noise: Noise, rescale: str) -> Tensor:
@@ -18,84 +27,142 @@ def drop_and_rescale(task_vectors: Tensor, density: Tensor, noise: Noise, rescal
     An entry is kept where its noise is below the density, so what survives 0.3 survives 0.5.
 
     Args:
-        task_vectors: ``(n_models, *shape)``.
-        density: ``(n_models,)`` in [0, 1]; 0 drops a source.
+        task_vectors: ``(n_models, *shape)``; whole tensors where ``rescale`` is ``norm``.
+        density: ``(n_models,)`` in [0, 1]; 0 drops a source, 1 leaves it as it is.
         noise: Chance of each source's entries.
-        rescale: ``density`` divides survivors by the density, as the paper does; ``none`` leaves them.
+        rescale: One of ``RESCALES``.
 
     Returns:
         ``(n_models, *shape)``.
     """
-    kept = []
-    for source, (vector, share) in enumerate(zip(task_vectors, density.tolist(), strict=True)):
-        if share >= 1.0:
-            kept.append(vector)
-            continue
+
+    def thin(source: int, vector: Tensor, share: float) -> Tensor:
         survivors = torch.where(noise(source) < share, vector, 0.0)
         # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
-        kept.append(survivors * (1.0 / share) if rescale == "density" and share > 0.0 else survivors)
-    return torch.stack(kept)
+        return survivors * (1.0 / share) if rescale == "density" and share > 0.0 else survivors
+
+    return _thinned(task_vectors, density, rescale, thin)
 
 
-@dataclass(frozen=True, slots=True)
-class MagnitudeCounts:
-    """How many entries of each source fall into each bin of magnitude, which makes a density's threshold a look-up.
-
-    Attributes:
-        at_least: ``(n_models, n_bins + 1)`` ``int64``: entries in this bin or above.
-    """
-
-    at_least: Tensor
-
-
-def count_magnitudes(task_vectors: Tensor) -> MagnitudeCounts:
-    """Count the magnitudes of ``(n_models, *shape)`` once a run."""
-    rows = []
-    for vector in task_vectors:
-        counts = torch.bincount(_bins(vector).flatten(), minlength=_N_BINS)
-        rows.append(torch.cat([counts.flip(0).cumsum(0).flip(0), counts.new_zeros(1)]))
-    return MagnitudeCounts(torch.stack(rows))
-
-
-def keep_largest(task_vectors: Tensor, density: Tensor, counts: MagnitudeCounts) -> Tensor:
+def keep_largest(
+    task_vectors: Tensor, density: Tensor, counts: MagnitudeCounts, rescale: str = "none", equals: str = "all"
+) -> Tensor:
     """Keep the ``max(1, int(density * n))`` largest entries of each source's tensor (TIES, Yadav et al. 2023, step 1).
 
-    Entries as large as the smallest kept one are all kept, so that the result does not depend on a sort's order. A density of
-    0 keeps nothing, one of 1 everything.
+    A density of 0 keeps nothing, one of 1 everything.
 
     Args:
         task_vectors: ``(n_models, *shape)``, whole tensors.
         density: ``(n_models,)`` in [0, 1].
         counts: From ``count_magnitudes`` of the same tensors.
+        rescale: ``norm`` or ``none``.
+        equals: What happens to entries as large as the smallest kept one, see ``largest``.
 
     Returns:
         ``(n_models, *shape)``.
     """
+
+    def thin(source: int, vector: Tensor, share: float) -> Tensor:
+        n_kept = max(1, int(share * vector.numel()))
+        return torch.where(largest(vector, n_kept, counts.at_least[source], equals), vector, 0.0)
+
+    return _thinned(task_vectors, density, rescale, thin)
+
+
+def keep_middle(task_vectors: Tensor, density: Tensor, gamma: Tensor, counts: MagnitudeCounts, rescale: str) -> Tensor:
+    """Drop the ``int(gamma * n)`` largest entries, keep the next ``int(density * n)`` (Model Breadcrumbs, Davari & Belilovsky).
+
+    Where both together are more than there are, fewer of the largest are dropped.
+
+    Args:
+        task_vectors: ``(n_models, *shape)``, whole tensors.
+        density: ``(n_models,)`` in [0, 1]; at 1 nothing is dropped.
+        gamma: ``(n_models,)`` in [0, 1].
+        counts: From ``count_magnitudes`` of the same tensors.
+        rescale: ``norm`` or ``none``.
+
+    Returns:
+        ``(n_models, *shape)``.
+    """
+    outliers = gamma.tolist()
+
+    def thin(source: int, vector: Tensor, share: float) -> Tensor:
+        n, at_least = vector.numel(), counts.at_least[source]
+        n_kept, n_outliers = int(share * n), int(outliers[source] * n)
+        n_upper = min(n, n_kept + n_outliers)
+        # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
+        kept = largest(vector, n_upper, at_least, "last") & ~largest(vector, n_upper - n_kept, at_least, "last")
+        return torch.where(kept, vector, 0.0)
+
+    return _thinned(task_vectors, density, rescale, thin)
+
+
+def rank_magnitudes(task_vectors: Tensor) -> Tensor:
+    """For each entry how many of its row have a smaller magnitude: ``(n_models, *shape)``, in as few bits as it takes.
+
+    Rows run along the second dimension of a source's tensor, as in mergekit; a tensor with one dimension or none is one row.
+    """
+    rows = task_vectors.unsqueeze(1) if task_vectors.dim() == 1 else task_vectors
+    dim = min(2, rows.dim() - 1)
+    length = rows.shape[dim]
+    order = rows.float().abs().argsort(dim=dim, stable=True)
+    dtype = torch.int16 if length <= _SHORT else torch.int32
+    places = torch.arange(length, dtype=dtype, device=rows.device).view(-1, *(1 for _ in rows.shape[dim + 1 :]))
+    ranks = torch.empty(order.shape, dtype=dtype, device=rows.device).scatter_(dim, order, places.expand_as(order))
+    return ranks.view(task_vectors.shape)
+
+
+def drop_by_rank(
+    task_vectors: Tensor, density: Tensor, epsilon: Tensor, ranks: Tensor, noise: Noise, rescale: str
+) -> Tensor:
+    """Keep larger entries more often (MagPrune, DELLA, Deep et al. 2024, https://arxiv.org/abs/2406.11617, section 3.1).
+
+    Along a row the probability rises evenly with the rank of the magnitude, from ``density - epsilon`` to
+    ``density + epsilon``. Where that would leave [0, 1] we take a smaller epsilon, so that the density holds; mergekit refuses.
+
+    Args:
+        task_vectors: ``(n_models, *shape)``, whole tensors.
+        density: ``(n_models,)`` in [0, 1]; 0 drops a source, 1 leaves it as it is.
+        epsilon: ``(n_models,)``, at least 0.
+        ranks: From ``rank_magnitudes`` of the same tensors.
+        noise: Chance of each source's entries.
+        rescale: One of ``RESCALES``; ``density`` divides each entry by its own probability.
+
+    Returns:
+        ``(n_models, *shape)``.
+    """
+    spread = epsilon.tolist()
+    shape = task_vectors.shape[1:]
+    length = shape[min(1, len(shape) - 1)] if shape else 1
+
+    def thin(source: int, vector: Tensor, share: float) -> Tensor:
+        reach = min(spread[source], share, 1.0 - share) if length > 1 else 0.0
+        probability = (share - reach) + ranks[source].float() * (2.0 * reach / max(1, length - 1))
+        survivors = torch.where(noise(source) < probability, vector, 0.0)
+        # What is never kept is divided by anything but 0.
+        return survivors / probability.clamp(min=_NO_NORM).to(vector) if rescale == "density" else survivors
+
+    return _thinned(task_vectors, density, rescale, thin)
+
+
+def _thinned(
+    task_vectors: Tensor, density: Tensor, rescale: str, thin: Callable[[int, Tensor, float], Tensor]
+) -> Tensor:
+    """Each source's vector thinned; a density of 1 leaves it as it is, one of 0 nothing of it."""
     kept = []
-    for vector, share, at_least in zip(task_vectors, density.tolist(), counts.at_least, strict=True):
+    for source, (vector, share) in enumerate(zip(task_vectors, density.tolist(), strict=True)):
         if share >= 1.0 or vector.numel() == 0:
             kept.append(vector)
         elif share <= 0.0:
             kept.append(torch.zeros_like(vector))
         else:
-            n_kept = max(1, int(share * vector.numel()))
-            kept.append(torch.where(vector.float().abs() >= _threshold(vector, n_kept, at_least), vector, 0.0))
+            thinned = thin(source, vector, share)
+            kept.append(_with_norm_of(vector, thinned) if rescale == "norm" else thinned)
     return torch.stack(kept)
 
 
-def weighted(task_vectors: Tensor, weight: Tensor) -> Tensor:
-    """Each source's task vector times its weight, ``(n_models, *shape)``."""
-    return per_model(weight, task_vectors) * task_vectors
+def _with_norm_of(vector: Tensor, thinned: Tensor) -> Tensor:
+    """The thinned vector, multiplied so that its absolute values sum to those of the vector; not where a sum is almost 0."""
+    before, after = float(vector.abs().sum()), float(thinned.abs().sum())
+    return thinned if before < _NO_NORM or after < _NO_NORM else thinned * (before / after)
 
-
-def _bins(vector: Tensor) -> Tensor:
-    # The bits of a non-negative float32 order like the number itself.
-    return vector.float().abs().view(torch.int32) >> _SHIFT
-
-
-def _threshold(vector: Tensor, n_kept: int, at_least: Tensor) -> Tensor:
-    """The magnitude of the ``n_kept``-th largest entry, exactly."""
-    # The last bin with at least n_kept entries in it or above holds the threshold; only its entries need a selection.
-    place = int((at_least >= n_kept).sum()) - 1
-    inside = vector.float().abs()[_bins(vector) == place]
-    return torch.topk(inside, n_kept - int(at_least[place + 1])).values[-1]

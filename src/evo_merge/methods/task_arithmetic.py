@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, sum_over_models
-from evo_merge.methods.sparsify import weighted
+from evo_merge.methods.base import AlignedTensors, Noise, Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,11 @@ class TaskArithmetic:
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
     elementwise: ClassVar[bool] = True
-    parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5),)
+    parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5), LAMBDA)
 
     def prepare(self, tensors: AlignedTensors) -> None:
         """Nothing to find."""
 
-    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
-        total = sum_over_models(weighted(tensors.task_vectors, weight))
-        assert tensors.base is not None
-        return tensors.base + (divided_by_sum(total, weight) if self.normalize else total)
+    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, lambda_: Tensor = ONE) -> Tensor:
+        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``, ``lambda_`` ``()``."""
+        return add_to_base(tensors, tensors.task_vectors, weight, lambda_, vote=False, normalize=self.normalize)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
-from evo_merge.methods.base import AlignedTensors, MergeMethod, as_parameter, method_from_recipe
+from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.noise import EntryNoise
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.pool import Pool
@@ -26,8 +26,8 @@ _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cac
 def check_mixture(recipe: ParameterSpaceRecipe, allowed_code: tuple[str, ...] = ()) -> MergeMethod:
     """The recipe's method, after checking that the rest of the recipe fits it; raises ``RecipeError``."""
     method = method_from_recipe(recipe.method, recipe.options, allowed_code)
-    if method.n_sources is not None and len(recipe.sources) != method.n_sources:
-        raise RecipeError(f"'{recipe.method}' merges exactly {method.n_sources} sources, got {len(recipe.sources)}")
+    if wrong := wrong_number_of_sources(method, len(recipe.sources)):
+        raise RecipeError(f"'{recipe.method}' {wrong}")
     if method.needs_base and recipe.base is None:
         raise RecipeError(f"'{recipe.method}' needs a base to take task vectors against; name it under 'base'")
     for rule in recipe.parameters:
@@ -82,6 +82,8 @@ class TensorMerger:
 
     def state(self, method: MergeMethod, recipe: ParameterSpaceRecipe, name: str, tensors: Callable[[], AlignedTensors]) -> Any:
         """What the method finds about a whole tensor once a run."""
+        if self._residency == "disk":
+            return method.prepare(tensors())  # it may be as large as the weights, and those did not fit
         key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
         if key not in self._states:
             self._states[key] = method.prepare(tensors())
@@ -146,7 +148,7 @@ class MergedTensors:
         rule = next((r for r in self.recipe.parameters if any(fnmatchcase(name, glob) for glob in r.tensors)), None)
         if rule is None:
             raise RecipeError(f"no entry under 'parameters' matches the tensor '{name}'; end the list with tensors: \"*\"")
-        return {key: as_parameter(value) for key, value in rule.values.items()}
+        return arguments(self.method, rule.values, len(self.recipe.sources))
 
 
 def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: ParameterSpaceRecipe) -> None:
@@ -155,6 +157,8 @@ def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: ParameterSpace
         raise RecipeError(f"'{recipe.method}' has no parameter '{unknown[0]}'; it has {', '.join(known)}")
     for name, parameter in known.items():
         if name not in rule.values:
+            if parameter.optional:
+                continue
             raise RecipeError(f"the entry for {', '.join(rule.tensors)} lacks '{name}', which '{recipe.method}' needs")
         value = rule.values[name]
         given = list(value) if isinstance(value, tuple) else [value]
@@ -162,5 +166,7 @@ def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: ParameterSpace
             raise RecipeError(f"'{name}' must be a list with one number a source ({len(recipe.sources)}), got {value}")
         if not parameter.per_source and isinstance(value, tuple):
             raise RecipeError(f"'{name}' must be one number, got {list(value)}")
-        if name == "density" and not all(0.0 <= v <= 1.0 for v in given):
-            raise RecipeError(f"'density' is a share from 0 to 1, got {given}")
+        if name in SHARES and not all(0.0 <= v <= 1.0 for v in given):
+            raise RecipeError(f"'{name}' is a share from 0 to 1, got {given}")
+        if name == "epsilon" and not all(v >= 0.0 for v in given):
+            raise RecipeError(f"'epsilon' must be 0 or above, got {given}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
-from evo_merge.methods.base import MergeMethod, Parameter, name_of, options_of
+from evo_merge.methods.base import SHARES, MergeMethod, Parameter, name_of, options_of, wrong_number_of_sources
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.granularity import TensorGroup, tensor_groups
@@ -23,7 +23,7 @@ class ParameterSpace:
         method: Merges one tensor.
         granularity: Which tensors share genes: ``model``, ``layer``, ``module``, or a number of layer groups.
         bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``, its centre the start; ``None``
-            leaves it.
+            leaves it. A parameter that the method does not search, such as ``lambda``, is searched where it has bounds.
         select_sources: Add a binary gene ``on/<source>`` for every source; one that is off is left out of the recipe. All are
             on at the start.
 
@@ -43,15 +43,12 @@ class ParameterSpace:
     ) -> None:
         name = name_of(method)
         n_sources = len(ingredients.sources)
-        if method.n_sources is not None and n_sources != method.n_sources:
+        if wrong := wrong_number_of_sources(method, n_sources):
             names = ", ".join(source.name for source in ingredients.sources)
-            raise ConfigError(
-                f"merge={name} merges exactly {method.n_sources} sources, got {n_sources} ({names}); "
-                "choose with 'models.use=[…]'"
-            )
+            raise ConfigError(f"merge={name} {wrong} ({names}); choose with 'models.use=[…]'")
         if method.needs_base and ingredients.base is None:
             raise ConfigError(f"merge={name} needs the base that the sources were tuned from; name it with models.base=…")
-        if select_sources and (method.n_sources is not None or n_sources < 2):
+        if select_sources and (method.n_sources is not None or n_sources < 2 or wrong_number_of_sources(method, 1)):
             raise ConfigError(
                 f"merge.select_sources leaves sources out, and merge={name} of {n_sources} has none to spare; set it to false"
             )
@@ -126,12 +123,12 @@ def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float]
     for parameter in parameters:
         ends = bounds.get(parameter.name)
         if ends is None:
-            boxed.append(parameter)
+            boxed += [parameter] * parameter.searched
             continue
         if not _is_interval(ends):
             raise ConfigError(f"merge.bounds.{parameter.name} must be [low, high] with low < high, got {ends}")
         low, high = map(float, ends)
-        if parameter.name == "density" and not 0.0 <= low < high <= 1.0:
-            raise ConfigError(f"merge.bounds.density must lie within [0, 1], got [{low}, {high}]")
+        if parameter.name in SHARES and not 0.0 <= low < high <= 1.0:
+            raise ConfigError(f"merge.bounds.{parameter.name} must lie within [0, 1], got [{low}, {high}]")
         boxed.append(replace(parameter, low=low, high=high, start=(low + high) / 2))
     return tuple(boxed)
