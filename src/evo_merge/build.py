@@ -1,4 +1,7 @@
-"""``python -m evo_merge.build recipe=FILE out=DIR``: make the checkpoint of a recipe, the same bytes every time."""
+"""``python -m evo_merge.build recipe=FILE out=DIR``: make the checkpoint of a recipe, the same bytes every time.
+
+The file is a recipe, or a mergekit YAML.
+"""
 
 import logging
 import sys
@@ -21,13 +24,13 @@ def _job(config: DictConfig) -> None:
     for key, meaning in (("recipe", "the recipe's file"), ("out", "the folder to write")):
         if OmegaConf.is_missing(config, key):
             raise ConfigError(f"{key} is not set; it is {meaning}: python -m evo_merge.build recipe=FILE out=DIR")
+    from evo_merge.interchange.read import load_any
     from evo_merge.models.checkpoint import write_checkpoint
     from evo_merge.models.pool import Pool
-    from evo_merge.recipe import load
     from evo_merge.report.model_card import recipe_card
     from evo_merge.report.write import replace_text
 
-    recipe, out = load(Path(str(config.recipe)).expanduser()), Path(str(config.out)).expanduser()
+    recipe, out = load_any(Path(str(config.recipe)).expanduser()), Path(str(config.out)).expanduser()
     pool = Pool.of_recipe(recipe)
     write_checkpoint(recipe, pool, out, allowed_code=tuple(config.allow_code))
     licences = {model.name: model.licences for model in pool.models_in(recipe)}

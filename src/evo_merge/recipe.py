@@ -134,17 +134,19 @@ class DataFlowRecipe:
     """Layers of several models in a new order, each input scaled (Akiba et al. 2024, section 3.2).
 
     Attributes:
-        models: Where the layers come from. The first gives tokenizer, embeddings, final norm and head besides.
+        models: Where the layers come from. The first gives config, tokenizer and embeddings besides.
         path: The layers, in the order in which tokens pass through them; one may come more than once.
         scale_target: What a scale multiplies: ``residual``, all that enters the layer (the paper), or ``branch``, only what
             the MLP of the previous layer added to it, at the first hop the embedding (the released model).
         out_dtype: Of the checkpoint.
+        head: Name of the model that gives the final norm and the head; ``None`` is the first.
     """
 
     models: tuple[Source, ...]
     path: tuple[Step, ...]
     scale_target: str
     out_dtype: str
+    head: str | None = None
     kind: str = field(default=DATA_FLOW, init=False)
 
     def __post_init__(self) -> None:
@@ -157,6 +159,8 @@ class DataFlowRecipe:
             raise RecipeError(f"the models of a recipe need different names, got {', '.join(names)}")
         if not self.path:
             raise RecipeError("the path is empty; it needs at least one hop: [[model, layer, scale], ...]")
+        if self.head is not None and self.head not in names:
+            raise RecipeError(f"head names '{self.head}'; the models are {', '.join(names)}")
         for number, step in enumerate(self.path):
             if step.model not in names:
                 raise RecipeError(f"hop {number} of the path names '{step.model}'; the models are {', '.join(names)}")
@@ -181,15 +185,15 @@ def to_record(recipe: Recipe) -> dict[str, Any]:
     if isinstance(recipe, DataFlowRecipe):
         return {
             "kind": recipe.kind,
-            "models": {source.name: _reference_record(source.reference) for source in recipe.models},
+            "models": {source.name: reference_record(source.reference) for source in recipe.models},
             "path": [[step.model, step.layer, step.scale] for step in recipe.path],
             "scale_target": recipe.scale_target,
             "out_dtype": recipe.out_dtype,
-        }
+        } | ({} if recipe.head is None else {"head": recipe.head})
     return {
         "kind": recipe.kind,
-        "base": None if recipe.base is None else _reference_record(recipe.base),
-        "sources": [{"name": source.name, **_reference_record(source.reference)} for source in recipe.sources],
+        "base": None if recipe.base is None else reference_record(recipe.base),
+        "sources": [{"name": source.name, **reference_record(source.reference)} for source in recipe.sources],
         "method": {"name": recipe.method, **recipe.options},
         "parameters": [
             {"tensors": rule.tensors[0] if len(rule.tensors) == 1 else list(rule.tensors)}
@@ -334,13 +338,14 @@ def _parameter_space(fields: dict[str, Any], folder: Path | None) -> ParameterSp
 
 
 def _data_flow(fields: dict[str, Any], folder: Path | None) -> DataFlowRecipe:
-    _check_keys(fields, ("models", "path", "scale_target", "out_dtype"), required=("models", "path"))
+    _check_keys(fields, ("models", "path", "scale_target", "out_dtype", "head"), required=("models", "path"))
     models = _mapping(fields["models"], "models")
     return DataFlowRecipe(
         models=tuple(Source(name, reference_from_record(entry, folder)) for name, entry in models.items()),
         path=tuple(_step(entry, number) for number, entry in enumerate(_list(fields["path"], "path"))),
         scale_target=str(fields.get("scale_target", "residual")),
         out_dtype=str(fields.get("out_dtype", "float32")),
+        head=None if fields.get("head") is None else str(fields["head"]),
     )
 
 
@@ -358,9 +363,10 @@ def _placed(name: str, folder: Path | None) -> str:
     return str(folder / name)
 
 
-def _reference_record(reference: ModelReference) -> dict[str, Any]:
+def reference_record(reference: ModelReference) -> dict[str, Any]:
+    """A model reference as plain values; see ``reference_from_record``."""
     if reference.base is not None:
-        return {"adapter": reference.adapter, "base": _reference_record(reference.base)}
+        return {"adapter": reference.adapter, "base": reference_record(reference.base)}
     if reference.recipe is not None:
         return {"recipe": to_record(reference.recipe)}
     return {"model": reference.model, "revision": reference.revision}

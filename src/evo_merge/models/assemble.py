@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evo_merge.models.building import path_models
 from evo_merge.models.compatibility import refuse_unroutable
-from evo_merge.models.layer_path import check_path
+from evo_merge.models.layer_path import check_path, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.shared_layers import SharedLayers
@@ -76,7 +76,9 @@ class Assembler:
     def _check(self, recipe: DataFlowRecipe) -> None:
         """Whether the layers are there, for every path; whether the models fit each other, which takes longer, once."""
         models = path_models(recipe, self.pool, self._allowed_code)
-        check_path(recipe, {name: model.config for name, model in models.items()})
+        configs = {name: model.config for name, model in models.items()}
+        refuse_unfoldable(recipe, configs)
+        check_path(recipe, configs)
         references = tuple(source.reference for source in recipe.models)
         if references not in self._checked:
             refuse_unroutable(list(models.values()))

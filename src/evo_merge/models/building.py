@@ -12,7 +12,7 @@ from torch import Tensor
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
-from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces
+from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
 from evo_merge.models.pool_licences import with_own
@@ -43,7 +43,7 @@ class Built:
 
 
 def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> list[str]:
-    """Find out from configs and headers whether a recipe can be built; no weight is read.
+    """Find out from configs and headers whether a recipe can be built and run; no weight is read.
 
     Returns:
         Warnings: differences between the models that can be lived with.
@@ -56,6 +56,11 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
         check_mixture(recipe, allowed_code)
         return refuse_unmixable(pool.base, pool.sources)
     models = path_models(recipe, pool, allowed_code)
+    refuse_unfoldable(recipe, {name: model.config for name, model in models.items()})
+    return _check_path(recipe, models)
+
+
+def _check_path(recipe: DataFlowRecipe, models: Mapping[str, Model]) -> list[str]:
     check_path(recipe, {name: model.config for name, model in models.items()})
     check_scales(recipe)
     return refuse_unroutable(list(models.values()))
@@ -64,10 +69,15 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
 def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Built:
     """The model of a recipe over a pool's models.
 
+    Layers without scales may also be of architectures that cannot be run before they are built.
+
     Raises:
         EvoMergeError: As ``check_buildable``.
     """
-    check_buildable(recipe, pool, allowed_code)
+    if isinstance(recipe, DataFlowRecipe):
+        _check_path(recipe, path_models(recipe, pool, allowed_code))
+    else:
+        check_buildable(recipe, pool, allowed_code)
     return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
 
 

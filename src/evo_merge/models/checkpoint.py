@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from evo_merge.errors import ModelError
-from evo_merge.mergekit import passthrough_yaml
+from evo_merge.interchange.to_mergekit import passthrough_yaml
 from evo_merge.models.building import Built, built
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml

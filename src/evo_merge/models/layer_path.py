@@ -40,7 +40,7 @@ class Piece:
 
 
 def check_path(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> None:
-    """Refuse paths through layers that are not there, or through architectures whose fold is not known.
+    """Refuse paths through layers that are not there, or scales in architectures whose fold is not known.
 
     Args:
         recipe: Names the layers.
@@ -49,18 +49,24 @@ def check_path(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> None:
     Raises:
         RecipeError: Names the hop, or the architecture.
     """
+    if any(step.scale != 1.0 for step in recipe.path):
+        refuse_unfoldable(recipe, configs)
+    for number, step in enumerate(recipe.path):
+        n_layers = configs[step.model].num_hidden_layers
+        if step.layer >= n_layers:
+            raise RecipeError(
+                f"hop {number} of the path names layer {step.layer} of '{step.model}', which has layers 0 to {n_layers - 1}"
+            )
+
+
+def refuse_unfoldable(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> None:
+    """Refuse architectures in which a path can neither be scaled nor run without copying layers; raises ``RecipeError``."""
     for source in recipe.models:
         kind = getattr(configs[source.name], "model_type", "unknown")
         if kind not in FOLDABLE:
             raise RecipeError(
                 f"'{source.name}' is of the architecture '{kind}', and how the scales of a path fold into its weights is not "
                 f"known; layer paths run through {', '.join(FOLDABLE)}"
-            )
-    for number, step in enumerate(recipe.path):
-        n_layers = configs[step.model].num_hidden_layers
-        if step.layer >= n_layers:
-            raise RecipeError(
-                f"hop {number} of the path names layer {step.layer} of '{step.model}', which has layers 0 to {n_layers - 1}"
             )
 
 
@@ -97,7 +103,7 @@ def path_config(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> Any:
         if _is_per_layer(key, value, first.num_hidden_layers):
             record[key] = [_entry(configs[step.model], key, step, value) for step in recipe.path]
     record["num_hidden_layers"] = len(recipe.path)
-    if _unties(recipe, first):
+    if embeds_twice(recipe, configs):
         record["tie_word_embeddings"] = False
     config = type(first).from_dict(record)
     # What the config is not asked to save: how attention is computed.
@@ -136,21 +142,37 @@ def pieces(recipe: DataFlowRecipe, configs: Mapping[str, Any], tensors: Mapping[
         configs: The transformers config of each of the recipe's models.
         tensors: Names of the tensors of each of the recipe's models.
     """
-    first = recipe.models[0].name
+    first, last = recipe.models[0].name, head_of(recipe)
+    factors_outside = {EMBEDDING: embedding_factor(recipe), FINAL_NORM: final_norm_factor(recipe)}
     made = {
-        EMBEDDING: Piece(first, EMBEDDING, embedding_factor(recipe)),
-        FINAL_NORM: Piece(first, FINAL_NORM, final_norm_factor(recipe)),
+        name: Piece(model, name, factors_outside.get(name, 1.0))
+        for model, is_first_end in ((first, True), (last, False))
+        for name in tensors[model]
+        if name != HEAD and not _LAYER.match(name) and _is_embedding(name) == is_first_end
     }
-    if not getattr(configs[first], "tie_word_embeddings", False):
-        made[HEAD] = Piece(first, HEAD)
-    elif _unties(recipe, configs[first]):
-        made[HEAD] = Piece(first, EMBEDDING)
+    if embeds_twice(recipe, configs):
+        tied = [_ties(configs[model]) for model in (first, last)]
+        made[HEAD] = Piece(last, HEAD) if not tied[1] else Piece(first if tied[0] else last, EMBEDDING)
     layers = {source.name: _by_layer(tensors[source.name]) for source in recipe.models}
     for hop, (step, factors) in enumerate(zip(recipe.path, output_factors(recipe), strict=True)):
         for rest in layers[step.model][step.layer]:
             name = f"model.layers.{step.layer}.{rest}"
             made[f"model.layers.{hop}.{rest}"] = Piece(step.model, name, _factor(rest, *factors))
     return made
+
+
+def head_of(recipe: DataFlowRecipe) -> str:
+    """Name of the model that gives the final norm and the head."""
+    return recipe.head or recipe.models[0].name
+
+
+def embeds_twice(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> bool:
+    """Whether the head is a tensor of its own.
+
+    It is where a model at one of the ends has one, and where embeddings that are also the head part, since only they are scaled.
+    """
+    ends = (configs[recipe.models[0].name], configs[head_of(recipe)])
+    return not all(_ties(config) for config in ends) or embedding_factor(recipe) != 1.0
 
 
 def runs(path: Sequence[Step]) -> Iterator[tuple[str, int, int]]:
@@ -176,9 +198,13 @@ def _factor(rest: str, attention: float, mlp: float, norm: float) -> float:
     return norm if rest in _NORMS else 1.0
 
 
-def _unties(recipe: DataFlowRecipe, first: Any) -> bool:
-    """Whether embeddings that are also the head must part, since only they are scaled."""
-    return bool(getattr(first, "tie_word_embeddings", False)) and embedding_factor(recipe) != 1.0
+def _ties(config: Any) -> bool:
+    return bool(getattr(config, "tie_word_embeddings", False))
+
+
+def _is_embedding(name: str) -> bool:
+    """Whether a tensor outside the layers comes before them."""
+    return "embed" in name
 
 
 def _by_layer(names: Sequence[str]) -> dict[int, list[str]]:

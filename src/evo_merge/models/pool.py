@@ -18,6 +18,7 @@ from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
 from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
 from evo_merge.models.reference import ModelFiles, locate, pinned
+from evo_merge.models.untied import UntiedModel, tied_alike
 from evo_merge.models.weights import Weights, open_weights
 from evo_merge.recipe import (
     DTYPES,
@@ -236,6 +237,7 @@ class Pool:
         self.sources = tuple(model for model in opened if model is not None)
         if broken:
             raise UnreadableModelsError(broken, self.base, self.sources)
+        self._tie_alike()
         self.residency = residency
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
@@ -246,7 +248,7 @@ class Pool:
         """The models that a recipe names."""
         if isinstance(recipe, DataFlowRecipe):
             named = [{"name": source.name, **_plain(source.reference)} for source in recipe.models]
-            return cls(base=None, sources=named, out_dtype=recipe.out_dtype)
+            return cls(base=None, sources=named, out_dtype=recipe.out_dtype)._as_stored()
         return cls(
             base=None if recipe.base is None else _plain(recipe.base),
             sources=[{"name": source.name, **_plain(source.reference)} for source in recipe.sources],
@@ -271,7 +273,7 @@ class Pool:
             pool.__dict__.pop(key, None)
         pool.base = None
         pool.sources = tuple(by_name[name] for name in self._data_flow)
-        return pool
+        return pool._as_stored()
 
     def open(self, name: str, reference: ModelReference, allowed_code: tuple[str, ...] = ()) -> Model:
         """The model of the pool with that reference, or else one opened under the name; raises ``ModelError``.
@@ -301,6 +303,17 @@ class Pool:
                 return model
         files = locate(reference, headers_only=self._headers_only)
         return StoredModel(name, pinned(reference, files), files, open_weights(files, self._opened), licence)
+
+    def _tie_alike(self) -> None:
+        """Give all models a head of their own where one has, so that their weights can be mixed."""
+        models = tied_alike(self.models)
+        self.base = None if self.base is None else models[0]
+        self.sources = tuple(models[-len(self.sources) :])
+
+    def _as_stored(self) -> "Pool":
+        """This pool with tied embeddings left tied: a layer path has the embeddings and the head of one model."""
+        self.sources = tuple(model.tied if isinstance(model, UntiedModel) else model for model in self.sources)
+        return self
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evo_merge.errors import UnusableCandidateError
-from evo_merge.models.layer_path import embedding_factor, path_config, pieces, too_far
+from evo_merge.models.layer_path import embedding_factor, head_of, path_config, pieces, too_far
 from evo_merge.models.pool import Model
 from evo_merge.models.residency import free_bytes
 from evo_merge.models.skeleton import filled_model
@@ -67,6 +67,10 @@ class SharedLayers:
                 for number, step in enumerate(recipe.path)
             ]
         )
+        last = modules[head_of(recipe)]
+        trunk._modules["norm"] = last.model.norm
+        if not (first.config.tie_word_embeddings and last.config.tie_word_embeddings):
+            view._modules["lm_head"] = last.lm_head
         if embedding_factor(recipe) != 1.0:
             trunk._modules["embed_tokens"] = _Scaled(trunk.embed_tokens, embedding_factor(recipe))
         view._modules["model"] = trunk

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from evo_merge.mergekit import passthrough_yaml
+from evo_merge.interchange.to_mergekit import passthrough_yaml
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
 
 EXPECTED = """\

@@ -1,0 +1,1 @@
+"""Recipes from and to the files of other tools."""

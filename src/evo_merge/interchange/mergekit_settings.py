@@ -1,0 +1,82 @@
+"""What a setting of mergekit's YAML is for one tensor: a value, a gradient over the layers, or a choice by filters."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evo_merge.interchange.document import Document, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where a setting is looked for, the most special place first: a source's own settings, the slice's, the whole merge's."""
+
+    document: Document
+    scopes: Sequence[tuple[Mapping[str, Any], Place]]
+
+    def value(self, name: str, tensor: str, t: float) -> Any | None:
+        """The setting of a tensor, or ``None`` where no scope has one.
+
+        Args:
+            name: Of the setting.
+            tensor: Full name of the tensor, which filters are part of.
+            t: How deep it lies, from 0, the embeddings and the slice's first layer, to 1, its last layer, the norm and the head.
+
+        Raises:
+            RecipeError: A value that is neither number, list of numbers, nor list of filters, with its line.
+        """
+        for settings, place in self.scopes:
+            if settings.get(name) is not None:
+                found = _evaluated(self.document, settings[name], (*place, name), tensor, t)
+                if found is not None:
+                    return found
+        return None
+
+
+def filters(value: Any, place: Place) -> Iterator[tuple[str, Place]]:
+    """The filters in a setting's value, and where they stand."""
+    entries = value if isinstance(value, list) else [value]
+    for number, entry in enumerate(entries):
+        if isinstance(entry, dict) and isinstance(entry.get("filter"), str) and entry["filter"] != "*":
+            inner = (*place, number) if isinstance(value, list) else place
+            yield entry["filter"], (*inner, "filter")
+
+
+def _evaluated(document: Document, value: Any, place: Place, tensor: str, t: float) -> Any | None:
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _number(document, value, place)
+    if isinstance(value, dict):
+        value = [value]  # one condition
+    if not isinstance(value, list) or not value:
+        raise document.error(place, f"'{place[-1]}' must be a number, a list of numbers, or a list of filters, got {value!r}")
+    if any(isinstance(entry, dict) for entry in value):
+        return _chosen(document, value, place, tensor, t)
+    numbers = [_number(document, entry, (*place, i)) for i, entry in enumerate(value)]
+    depth = t * (len(numbers) - 1)
+    lower = int(depth)
+    upper = min(len(numbers) - 1, lower + 1)
+    return (1 - (depth - lower)) * numbers[lower] + (depth - lower) * numbers[upper]
+
+
+def _chosen(document: Document, conditions: list[Any], place: Place, tensor: str, t: float) -> Any | None:
+    for number, condition in enumerate(conditions):
+        inner = (*place, number)
+        fields = document.mapping(condition, inner, ("filter", "value"))
+        if "value" not in fields:
+            raise document.error(inner, "a filter needs a 'value'")
+        if fields.get("filter") in (None, "*") or str(fields["filter"]) in tensor:
+            return _evaluated(document, fields["value"], (*inner, "value"), tensor, t)
+    return None
+
+
+def _number(document: Document, value: Any, place: Place) -> float:
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            pass
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise document.error(place, f"{value!r} is no number")
+    return value

@@ -1,0 +1,32 @@
+"""A file that says what to build: a recipe of ours, or a mergekit YAML."""
+
+import re
+from pathlib import Path
+
+from evo_merge.errors import RecipeError
+from evo_merge.interchange.from_mergekit import Shape, from_mergekit
+from evo_merge.models.pool import Pool
+from evo_merge.recipe import ModelReference, Recipe, load, reference_record
+
+_MERGEKIT = re.compile(r"^(merge_method|slices)\s*:", re.MULTILINE)
+
+
+def load_any(path: Path) -> Recipe:
+    """Read a recipe, or translate a mergekit YAML, which is told by its ``merge_method``.
+
+    Raises:
+        RecipeError: What is wrong in it; in a mergekit YAML with its line.
+        ModelError: A model of a mergekit YAML cannot be found.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe '{path}': {getattr(error, 'strerror', None) or error}") from error
+    return from_mergekit(text, f"'{path}'", described, path.parent) if _MERGEKIT.search(text) else load(path)
+
+
+def described(reference: ModelReference) -> Shape:
+    """What a mergekit YAML needs to know of a model, from its config and headers; raises ``ModelError``."""
+    pool = Pool(base=None, sources=[{"name": "model", **reference_record(reference)}], headers_only=True)
+    (model,) = pool.sources
+    return Shape(model.config.get_text_config().num_hidden_layers, list(model.shapes), pool.out_dtype)

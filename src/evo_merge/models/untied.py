@@ -1,0 +1,91 @@
+"""A model whose embeddings are also its head, beside models that have a head of their own: it has both, alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from evo_merge.models.layer_path import EMBEDDING, HEAD
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evo_merge.licences import StatedLicence
+    from evo_merge.models.pool import Model
+    from evo_merge.recipe import ModelReference
+
+
+@dataclass(frozen=True)
+class UntiedModel:
+    """A model with tied embeddings, whose head is read as a tensor of its own; see ``evo_merge.models.pool.Model``."""
+
+    tied: Model
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers config, which says that the head is apart."""
+        config = type(self.tied.config).from_dict(self.tied.config.to_dict() | {"tie_word_embeddings": False})
+        config._attn_implementation = self.tied.config._attn_implementation  # what a config is not asked to save
+        return config
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, with that of the head."""
+        return {**self.tied.shapes, HEAD: self.tied.shapes[EMBEDDING]}
+
+    @property
+    def dtypes(self) -> Mapping[str, torch.dtype]:
+        """Stored dtype of every tensor."""
+        return {**self.tied.dtypes, HEAD: self.tied.dtypes[EMBEDDING]}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor on the CPU."""
+        return self.tied.read(EMBEDDING if name == HEAD else name)
+
+    def forget(self) -> None:
+        """Let go of what is held in memory only to be read from."""
+        self.tied.forget()
+
+    @property
+    def name(self) -> str:
+        """As in the tied model."""
+        return self.tied.name
+
+    @property
+    def reference(self) -> ModelReference:
+        """As in the tied model."""
+        return self.tied.reference
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """As in the tied model."""
+        return self.tied.tokenizer
+
+    @property
+    def generation_config(self) -> Any | None:
+        """As in the tied model."""
+        return self.tied.generation_config
+
+    @property
+    def licences(self) -> tuple[StatedLicence, ...]:
+        """As in the tied model."""
+        return self.tied.licences
+
+    @property
+    def fingerprint(self) -> str:
+        """As in the tied model."""
+        return self.tied.fingerprint
+
+
+def tied_alike(models: Sequence[Model]) -> list[Model]:
+    """The models, those with tied embeddings untied where others have a head of their own, so that they can be mixed."""
+    if all(HEAD in model.shapes for model in models) or all(HEAD not in model.shapes for model in models):
+        return list(models)
+    return [UntiedModel(model) if _is_tied(model) else model for model in models]
+
+
+def _is_tied(model: Model) -> bool:
+    return bool(getattr(model.config, "tie_word_embeddings", False)) and EMBEDDING in model.shapes
