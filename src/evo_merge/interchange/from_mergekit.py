@@ -124,7 +124,8 @@ def _filled(config: MergekitConfig, part: Slice, shapes: Mapping[ModelReference,
         n_layers = shapes[source.model].n_layers
         if source.layers is not None and source.layers[1] > n_layers:
             raise config.document.error(
-                (*source.place, "layer_range"), f"'{source.model}' has {n_layers} layers, and layer_range ends at {source.layers[1]}"
+                (*source.place, "layer_range"),
+                f"'{source.model}' has {n_layers} layers, and layer_range ends at {source.layers[1]}",
             )
     if len({_length(source) for source in sources}) > 1:
         raise config.document.error(part.place, "these models have different numbers of layers; name layers with slices")
@@ -137,9 +138,7 @@ def _filled(config: MergekitConfig, part: Slice, shapes: Mapping[ModelReference,
     return replace(part, sources=sources)
 
 
-def _columns(
-    config: MergekitConfig, slices: Sequence[Slice]
-) -> tuple[list[list[SliceSource]], list[SliceSource] | None]:
+def _columns(config: MergekitConfig, slices: Sequence[Slice]) -> tuple[list[list[SliceSource]], list[SliceSource] | None]:
     """The sources of the merge, each as what it takes from every slice, and the base where the method takes one."""
     rows, bases = [], []
     for part in slices:
@@ -204,7 +203,8 @@ def _tensors(
         models = [column[place].model for column in columns]
         names = dict.fromkeys(name for model in models for name in shapes[model].tensors if not _LAYER.match(name))
         made.extend(
-            _Tensor(name, slices[place], 0.0 if before else 1.0, (name,) * len(columns))
+            # At depth 0 also those after the layers; so does mergekit since it knows models of several parts.
+            _Tensor(name, slices[place], 0.0, (name,) * len(columns))
             for name in names
             if ("embed" in name) == before
         )
@@ -239,7 +239,9 @@ def _values(
             continue
         if setting.kind != OF_SOURCE:
             lookup = Lookup(config.document, whole)
-            values[setting.our_name] = _number(config, setting, lookup.value(setting.name, tensor.name, tensor.t), tensor.part.place)
+            values[setting.our_name] = _number(
+                config, setting, lookup.value(setting.name, tensor.name, tensor.t), tensor.part.place
+            )
             continue
         numbers = []
         for source, name in zip(sources, tensor.names, strict=True):
@@ -260,7 +262,9 @@ def _check_filters(config: MergekitConfig, tensors: Sequence[_Tensor]) -> None:
     names = {_HEAD, *(tensor.name for tensor in tensors), *(name for tensor in tensors for name in tensor.names)}
     for text, place in _filters(config):
         if not any(text in name for name in names):
-            raise config.document.error(place, f"the filter '{text}' matches no tensor; filters are parts of names, as in self_attn")
+            raise config.document.error(
+                place, f"the filter '{text}' matches no tensor; filters are parts of names, as in self_attn"
+            )
 
 
 def _check_values(config: MergekitConfig, values: Mapping[str, Mapping[str, tuple[float, ...] | float]]) -> None:
@@ -274,7 +278,8 @@ def _check_values(config: MergekitConfig, values: Mapping[str, Mapping[str, tupl
             for density, epsilon in zip(numbers["density"], numbers["epsilon"], strict=True):
                 if density < 1.0 and not epsilon < density < 1.0 - epsilon:
                     raise config.document.error(
-                        place, f"density - epsilon and density + epsilon must lie between 0 and 1, got {density:g} and {epsilon:g}"
+                        place,
+                        f"density - epsilon and density + epsilon must lie between 0 and 1, got {density:g} and {epsilon:g}",
                     )
     densities = [each["density"] for each in values.values() if "density" in each]
     for number, column in enumerate(zip(*densities, strict=True), start=1):  # type: ignore[arg-type]
@@ -282,7 +287,9 @@ def _check_values(config: MergekitConfig, values: Mapping[str, Mapping[str, tupl
             raise config.document.error(place, f"density 0 keeps nothing of source {number}; leave the model out")
 
 
-def _check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str, Mapping[str, tuple[float, ...] | float]]) -> None:
+def _check_sums(
+    config: MergekitConfig, method: MergeMethod, values: Mapping[str, Mapping[str, tuple[float, ...] | float]]
+) -> None:
     """Refuse weights that cannot be normalised, where mergekit would divide by 0."""
     if config.method not in ("linear", "multislerp") or not options_of(method)["normalize"]:
         return

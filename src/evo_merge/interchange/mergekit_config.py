@@ -104,7 +104,9 @@ def parse(document: Document, folder: Path | None = None) -> MergekitConfig:
     if method not in METHODS:
         raise document.error(("merge_method",), f"there is no merge_method '{method}'; {nearest(str(method), METHODS)}")
     if "modules" in fields:
-        raise document.error(("modules",), "'modules' is for models of several parts, which are not built; use models or slices")
+        raise document.error(
+            ("modules",), "'modules' is for models of several parts, which are not built; use models or slices"
+        )
     if ("models" in fields) == ("slices" in fields):
         raise document.error((), "a merge has either 'models' or 'slices', exactly one of them")
     base = None if fields.get("base_model") is None else _model(document, fields["base_model"], ("base_model",), folder)
@@ -129,9 +131,7 @@ def _slices(
         place: Place = ("slices", i)
         inner = document.mapping(entry, place, ("sources", "base_model", "parameters"))
         given = document.list_of(inner.get("sources"), (*place, "sources"))
-        sources = tuple(
-            _source(document, one, (*place, "sources", j), folder, ("layer_range",)) for j, one in enumerate(given)
-        )
+        sources = tuple(_source(document, one, (*place, "sources", j), folder, ("layer_range",)) for j, one in enumerate(given))
         own = inner.get("base_model")
         slice_base = base if own is None else _model(document, own, (*place, "base_model"), folder)
         settings = _settings(document, inner.get("parameters"), (*place, "parameters"))
@@ -194,7 +194,9 @@ def _model(document: Document, value: Any, place: Place, folder: Path | None) ->
         plain = reference_from_record({"model": model[0], "revision": model[1]}, folder)
         if not adapter:
             return plain
-        return reference_from_record({"adapter": adapter[0][0], "base": {"model": plain.model, "revision": plain.revision}}, folder)
+        return reference_from_record(
+            {"adapter": adapter[0][0], "base": {"model": plain.model, "revision": plain.revision}}, folder
+        )
     except (RecipeError, ValueError) as error:
         raise document.error(place, str(error) or "'model' is missing") from error
 

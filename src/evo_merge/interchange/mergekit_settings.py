@@ -20,7 +20,7 @@ class Lookup:
         Args:
             name: Of the setting.
             tensor: Full name of the tensor, which filters are part of.
-            t: How deep it lies, from 0, the embeddings and the slice's first layer, to 1, its last layer, the norm and the head.
+            t: How deep it lies in its slice, from 0, the first layer, to 1, the last one.
 
         Raises:
             RecipeError: A value that is neither number, list of numbers, nor list of filters, with its line.

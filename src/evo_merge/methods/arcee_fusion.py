@@ -8,6 +8,7 @@ from torch import Tensor
 
 from evo_merge.methods.base import AlignedTensors, Noise, Parameter
 
+
 @dataclass(frozen=True, slots=True)
 class ArceeFusion:
     """The source's entries whose importance exceeds the median by ``spread`` interquartile ranges; the base's elsewhere.

@@ -122,11 +122,14 @@ def as_vectors(values: Tensor) -> Tensor:
 
 
 def sum_over_models(values: Tensor) -> Tensor:
-    """Sum over the first dimension in the order of the sources: the same bits for every chunking, thread count and device."""
-    total = values[0].clone()
+    """Sum over the first dimension in the order of the sources: the same bits for every chunking, thread count and device.
+
+    Half precisions are summed in ``float32`` and rounded once, as torch does: a vote may hang on the last bit.
+    """
+    total = values[0].to(torch.promote_types(values.dtype, torch.float32), copy=True)
     for value in values[1:]:
         total += value
-    return total
+    return total.to(values.dtype)
 
 
 def divided_by_sum(total: Tensor, weight: Tensor) -> Tensor:

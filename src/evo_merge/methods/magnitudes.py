@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-EQUALS = ("all", "first", "last")  # of the entries as large as the smallest kept one
+EQUALS = ("all", "first", "sorted")  # which entries stay of those as large as the smallest kept one
 _SHIFT = 19  # an fp32 magnitude has 31 bits; its upper 12 name one of 4096 bins, 16 a power of two
 _N_BINS = 1 << (31 - _SHIFT)
 
@@ -38,7 +38,8 @@ def largest(vector: Tensor, n_kept: int, at_least: Tensor, equals: str) -> Tenso
         n_kept: From 0 to the number of entries.
         at_least: The source's row of ``MagnitudeCounts.at_least``.
         equals: Which entries stay of those as large as the smallest kept one: ``all``, so that the result does not depend on
-            their order and may be a few more; or the ``first`` or the ``last`` of them, so that exactly ``n_kept`` stay.
+            their order and may be a few more; the ``first`` or the ``last`` of them, so that exactly ``n_kept`` stay; or, in
+            ``sorted``, those that torch's unstable sort puts in front, which is another choice on processors of another kind.
 
     Returns:
         ``(*shape)`` ``bool``.
@@ -51,11 +52,20 @@ def largest(vector: Tensor, n_kept: int, at_least: Tensor, equals: str) -> Tenso
     threshold = _threshold(magnitudes, n_kept, at_least)
     if equals == "all":
         return magnitudes >= threshold
+    if equals == "sorted":
+        kept = magnitudes >= threshold
+        return kept if int(kept.sum()) == n_kept else _sorted_first(magnitudes, n_kept)
     kept = magnitudes > threshold
     equal = (magnitudes == threshold).flatten().nonzero().flatten()
     n_equal = n_kept - int(kept.sum())  # at least 1
     kept.view(-1)[equal[:n_equal] if equals == "first" else equal[-n_equal:]] = True
     return kept
+
+
+def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
+    kept = torch.zeros(magnitudes.numel(), dtype=torch.bool, device=magnitudes.device)
+    kept[magnitudes.flatten().argsort(descending=True)[:n_kept]] = True
+    return kept.view(magnitudes.shape)
 
 
 def _bins(vector: Tensor) -> Tensor:

@@ -28,9 +28,7 @@ class RamplusTl:
     def prepare(self, tensors: AlignedTensors) -> None:
         """Nothing to find."""
 
-    def merge(
-        self, tensors: AlignedTensors, state: None, noise: Noise, *, r: Tensor, alpha: Tensor, epsilon: Tensor
-    ) -> Tensor:
+    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, r: Tensor, alpha: Tensor, epsilon: Tensor) -> Tensor:
         """Merge one whole tensor; all parameters are ``()``."""
         vectors = tensors.task_vectors
         where = moved(vectors, epsilon)

@@ -112,9 +112,7 @@ def rank_magnitudes(task_vectors: Tensor) -> Tensor:
     return ranks.view(task_vectors.shape)
 
 
-def drop_by_rank(
-    task_vectors: Tensor, density: Tensor, epsilon: Tensor, ranks: Tensor, noise: Noise, rescale: str
-) -> Tensor:
+def drop_by_rank(task_vectors: Tensor, density: Tensor, epsilon: Tensor, ranks: Tensor, noise: Noise, rescale: str) -> Tensor:
     """Keep larger entries more often (MagPrune, DELLA, Deep et al. 2024, https://arxiv.org/abs/2406.11617, section 3.1).
 
     Along a row the probability rises evenly with the rank of the magnitude, from ``density - epsilon`` to
@@ -145,9 +143,7 @@ def drop_by_rank(
     return _thinned(task_vectors, density, rescale, thin)
 
 
-def _thinned(
-    task_vectors: Tensor, density: Tensor, rescale: str, thin: Callable[[int, Tensor, float], Tensor]
-) -> Tensor:
+def _thinned(task_vectors: Tensor, density: Tensor, rescale: str, thin: Callable[[int, Tensor, float], Tensor]) -> Tensor:
     """Each source's vector thinned; a density of 1 leaves it as it is, one of 0 nothing of it."""
     kept = []
     for source, (vector, share) in enumerate(zip(task_vectors, density.tolist(), strict=True)):
@@ -165,4 +161,3 @@ def _with_norm_of(vector: Tensor, thinned: Tensor) -> Tensor:
     """The thinned vector, multiplied so that its absolute values sum to those of the vector; not where a sum is almost 0."""
     before, after = float(vector.abs().sum()), float(thinned.abs().sum())
     return thinned if before < _NO_NORM or after < _NO_NORM else thinned * (before / after)
-

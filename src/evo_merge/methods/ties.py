@@ -22,8 +22,9 @@ class Ties:
         normalize: Divide by the weights of the agreeing entries: the scale of the weights then has no effect.
         rescale: ``none``, as in the paper; ``norm`` multiplies what is kept so that its absolute values sum to what they did
             before the trim, which mergekit offers.
-        equals: What is kept of entries as large as the smallest kept one, which bfloat16 has many of: ``all``; or the
-            ``first`` of them, as mergekit does, so that exactly so many are kept as the density says.
+        equals: What is kept of entries as large as the smallest kept one, which bfloat16 has many of: ``all``; the ``first`` of
+            them, so that exactly as many are kept as the density says; or in ``sorted`` those that an unstable sort of torch
+            puts in front, as mergekit does, which is slow and another choice on processors of another kind.
     """
 
     normalize: bool = True
