@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -223,6 +224,14 @@ def methods_of(recipe: Recipe) -> list[str]:
     own = [recipe.method] if isinstance(recipe, ParameterSpaceRecipe) else []
     inner = [each.recipe for each in references(recipe) if each.recipe is not None]
     return own + [name for each in inner for name in methods_of(each)]
+
+
+def rule_of(recipe: ParameterSpaceRecipe, tensor: str) -> ParameterRule:
+    """The first rule that matches a tensor's full name; raises ``RecipeError`` where none does."""
+    rule = next((rule for rule in recipe.parameters if any(fnmatchcase(tensor, glob) for glob in rule.tensors)), None)
+    if rule is None:
+        raise RecipeError(f"no entry under 'parameters' matches the tensor '{tensor}'; end the list with tensors: \"*\"")
+    return rule
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -32,11 +32,11 @@ class Document:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
-            value = None if node is None else loader.construct_document(node)  # type: ignore[no-untyped-call]
+            value = None if node is None else loader.construct_document(node)
         except yaml.YAMLError as error:
             raise RecipeError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
         return cls(origin, value, dict(_lines(node, ())))
 
     def error(self, place: Place, text: str) -> RecipeError:

@@ -100,9 +100,9 @@ def parse(document: Document, folder: Path | None = None) -> MergekitConfig:
         RecipeError: With file and line: an unknown key, a wrong value, or what we do not build.
     """
     fields = document.mapping(document.value, (), _KEYS)
-    method = fields.get("merge_method")
+    method = str(fields.get("merge_method"))
     if method not in METHODS:
-        raise document.error(("merge_method",), f"there is no merge_method '{method}'; {nearest(str(method), METHODS)}")
+        raise document.error(("merge_method",), f"there is no merge_method '{method}'; {nearest(method, METHODS)}")
     if "modules" in fields:
         raise document.error(
             ("modules",), "'modules' is for models of several parts, which are not built; use models or slices"
@@ -163,8 +163,8 @@ def _source(document: Document, entry: Any, place: Place, folder: Path | None, m
     layers = None
     if more:
         layers = fields.get("layer_range")
-        is_range = isinstance(layers, list) and len(layers) == 2 and all(type(layer) is int for layer in layers)
-        if not is_range or not 0 <= layers[0] < layers[1]:
+        is_range = isinstance(layers, list) and [type(layer) for layer in layers] == [int, int]
+        if layers is None or not is_range or not 0 <= layers[0] < layers[1]:
             raise document.error(
                 (*place, "layer_range"), f"layer_range must be [first, one after the last], as in [0, 16], got {layers!r}"
             )

@@ -38,7 +38,7 @@ class Setting:
         return self.ours or self.name
 
     def to_ours(self, value: Any) -> Any:
-        """mergekit's value as ours."""
+        """Mergekit's value as ours."""
         return value if self.values is None else self.values[bool(value)]
 
     def to_mergekits(self, value: Any) -> Any:
@@ -88,12 +88,13 @@ METHODS: Final[Mapping[str, PeerMethod]] = {
         OPTIONAL_BASE,
         (
             _WEIGHT,
-            Setting("nuslerp_row_wise", OPTION, False, "row_wise"),
-            Setting("nuslerp_flatten", OPTION, True, "flatten"),
+            Setting("nuslerp_row_wise", OPTION, default=False, ours="row_wise"),
+            Setting("nuslerp_flatten", OPTION, default=True, ours="flatten"),
         ),
     ),
     "multislerp": PeerMethod(
-        OPTIONAL_BASE, (_WEIGHT, Setting("normalize_weights", OPTION, True, "normalize"), Setting("eps", OPTION, 1e-8))
+        OPTIONAL_BASE,
+        (_WEIGHT, Setting("normalize_weights", OPTION, default=True, ours="normalize"), Setting("eps", OPTION, 1e-8)),
     ),
     "karcher": PeerMethod(NO_BASE, (Setting("max_iter", OPTION, 10), Setting("tol", OPTION, 1e-5))),
     "task_arithmetic": PeerMethod(BASE, (_WEIGHT, _LAMBDA, _normalize(default=False))),
@@ -108,7 +109,7 @@ METHODS: Final[Mapping[str, PeerMethod]] = {
     ),
     "della": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=True), _rescale(default=True))),
     "della_linear": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=False), _rescale(default=True))),
-    "model_stock": PeerMethod(BASE, (Setting("filter_wise", OPTION, False),), {"norm_floor": 1e-6}),
+    "model_stock": PeerMethod(BASE, (Setting("filter_wise", OPTION, default=False),), {"norm_floor": 1e-6}),
     "sce": PeerMethod(BASE, (Setting("select_topk", SHARED, 1.0),), {"energy_floor": 1e-6}),
     "ram": PeerMethod(BASE, (_MOVED,)),
     "ramplus_tl": PeerMethod(BASE, (Setting("r", SHARED, 0.1), Setting("alpha", SHARED, 0.2), _MOVED)),

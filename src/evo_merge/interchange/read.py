@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from evo_merge.errors import RecipeError
-from evo_merge.interchange.from_mergekit import Shape, from_mergekit
+from evo_merge.interchange.from_mergekit import from_mergekit
+from evo_merge.interchange.mergekit_stacks import Shape
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, Recipe, load, reference_record
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from evo_merge.recipe import ParameterRule
 
+_TRIED = 4
 Values = Mapping[str, tuple[float, ...] | float]
 
 
@@ -22,6 +23,7 @@ def shortened(values: Mapping[str, Values], filters: Sequence[str], layers: Iter
     """
     names = list(values)
     stems = list(layers)
+    filters = [part for part in filters if not part.startswith(tuple(stems))]  # the names themselves say these
     globs = ["*", *(f"*{_plain(part)}*" for part in filters), *(f"{_plain(stem)}*" for stem in stems)]
     globs += [f"{_plain(stem)}*{_plain(part)}*" for stem in stems for part in filters]
     places = {name: 1 << place for place, name in enumerate(names)}
@@ -31,29 +33,40 @@ def shortened(values: Mapping[str, Values], filters: Sequence[str], layers: Iter
     for name, each in values.items():
         alike[_key(each)] = alike.get(_key(each), 0) | places[name]
     key_of = [_key(each) for each in values.values()]
-    left = _union(places.values())
+    # One set of values is best left for the end; which one is found by trying those that most tensors have.
+    common = sorted(alike, key=lambda key: -alike[key].bit_count())[:_TRIED]
+    found = [_taken(reach, _union(places.values()), key_of, alike, kept_for_last=key) for key in (*common, None)]
+    shortest = min(found, key=lambda rules: sum(len(globs) for globs, _ in rules))
+    return tuple(ParameterRule(tuple(globs), dict(key)) for globs, key in shortest)
+
+
+def _taken(
+    reach: Mapping[str, int], left: int, key_of: Sequence[Any], alike: Mapping[Any, int], *, kept_for_last: Any
+) -> list[tuple[list[str], Any]]:
+    """Rules found one by one, each the glob that takes most tensors of those that are left, all of them alike."""
     rules: list[tuple[list[str], Any]] = []
     while left:
-        glob, key = _best(reach, left, key_of, alike)
+        glob, key = _best(reach, left, key_of, alike, kept_for_last)
         if rules and rules[-1][1] == key:
             rules[-1][0].append(glob)
         else:
             rules.append(([glob], key))
         left &= ~reach[glob]
     rules[-1] = (["*"], rules[-1][1])
-    return tuple(ParameterRule(tuple(globs), dict(key)) for globs, key in rules)
+    return rules
 
 
-def _best(reach: Mapping[str, int], left: int, key_of: Sequence[Any], alike: Mapping[Any, int]) -> tuple[str, Any]:
-    """The glob that takes most of the tensors that are left, all of them alike, and their values; of equals the first."""
-    best, most = ("", None), 0
+def _best(
+    reach: Mapping[str, int], left: int, key_of: Sequence[Any], alike: Mapping[Any, int], kept_for_last: Any
+) -> tuple[str, Any]:
+    best, most = ("*", kept_for_last), 0
     for glob, tensors in reach.items():
         taken = tensors & left
         if taken.bit_count() > most:
             key = key_of[(taken & -taken).bit_length() - 1]
-            if not taken & ~alike[key]:
+            if key != kept_for_last and not taken & ~alike[key]:
                 best, most = (glob, key), taken.bit_count()
-    return best
+    return best  # everything that is kept for last, where nothing else is left
 
 
 def _union(bits: Iterable[int]) -> int:

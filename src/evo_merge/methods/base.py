@@ -104,8 +104,9 @@ class MergeMethod(Protocol):
         - ``tensors``: an ``AlignedTensors``;
         - ``state``: what ``prepare`` returned for the whole tensor; ``None`` for elementwise methods;
         - ``noise``: a ``Noise`` for every entry;
-        - by ``Parameter.keyword`` every parameter, ``(n_models,)`` or ``()`` as ``Parameter.per_source`` says: the recipe's own
-          numbers, ``float64`` on the CPU (in fewer bits 0.7 of 10 entries would be 6); ``per_model`` brings them to the tensors.
+        - by ``Parameter.keyword`` every parameter, ``(n_models,)`` or ``()`` as ``Parameter.per_source`` says: the recipe's
+          own numbers, ``float64`` on the CPU (in fewer bits 0.7 of 10 entries would be 6); ``per_model`` brings them to the
+          tensors.
 
         It returns ``(*shape)``, in the dtype of the arithmetic.
         """

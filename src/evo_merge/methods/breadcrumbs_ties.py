@@ -15,8 +15,8 @@ from evo_merge.methods.sparsify import check_rescale, keep_middle
 class BreadcrumbsTies:
     """Task vectors without their largest and smallest entries, summed where they agree in sign.
 
-    ``gamma`` is the share of the largest entries that is dropped, ``density`` the share of all that is kept. The paper's
-    ``beta``, below which the smallest are dropped, is 1 - ``gamma`` - ``density``. Each tensor is cut by itself, as in the paper.
+    ``gamma`` is the share of the largest entries that is dropped, ``density`` the share of all that is kept; 1 - ``gamma`` -
+    ``density`` is the share of the smallest, the paper's ``beta``. Each tensor is cut by itself, as in the paper.
 
     Attributes:
         rescale: ``none``, as in the paper; ``norm`` multiplies what is kept so that its absolute values sum to what they did

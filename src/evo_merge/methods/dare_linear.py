@@ -15,8 +15,8 @@ class DareLinear:
     """The base plus the weighted sum of randomly thinned task vectors.
 
     Attributes:
-        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their absolute
-            values sum to what they did before, as mergekit does, for which a tensor cannot be cut; ``none`` leaves them.
+        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their
+            absolute values sum to what they did before, as mergekit does (a tensor is not cut then); ``none`` leaves them.
         normalize: Divide the sum by the sum of the weights. A sum of 0 leaves it.
     """
 

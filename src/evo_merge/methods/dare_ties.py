@@ -15,8 +15,8 @@ class DareTies:
     """Randomly thinned task vectors, summed where they agree in sign: the method of the published evolved models.
 
     Attributes:
-        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their absolute
-            values sum to what they did before, as mergekit does, for which a tensor cannot be cut; ``none`` leaves them.
+        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their
+            absolute values sum to what they did before, as mergekit does (a tensor is not cut then); ``none`` leaves them.
         normalize: Divide by the weights of the agreeing entries, instead of summing them.
     """
 

@@ -1,4 +1,4 @@
-"""SCE of FuseChat (Wan et al. 2024, https://arxiv.org/abs/2408.07990): select by variance, weigh by energy, erase minorities."""
+"""SCE of FuseChat (Wan et al. 2024, https://arxiv.org/abs/2408.07990): select, calculate, erase."""
 
 from dataclasses import dataclass
 from typing import ClassVar

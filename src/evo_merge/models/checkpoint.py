@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from evo_merge.errors import ModelError
-from evo_merge.interchange.to_mergekit import passthrough_yaml
+from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
@@ -47,7 +47,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
         # A path's tokenizer is its first model's, whatever else the pool holds.
         describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
         _write_description(recipe, model.config, describing, partial)
-        if isinstance(recipe, DataFlowRecipe) and (config := passthrough_yaml(recipe)) is not None:
+        if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
             (partial / "mergekit.yaml").write_text(config, encoding="utf-8")
         if folder.exists():
             folder.rmdir()

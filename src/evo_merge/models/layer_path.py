@@ -169,7 +169,7 @@ def head_of(recipe: DataFlowRecipe) -> str:
 def embeds_twice(recipe: DataFlowRecipe, configs: Mapping[str, Any]) -> bool:
     """Whether the head is a tensor of its own.
 
-    It is where a model at one of the ends has one, and where embeddings that are also the head part, since only they are scaled.
+    It is where a model at one end has one, and where embeddings that are also the head part, since they alone are scaled.
     """
     ends = (configs[recipe.models[0].name], configs[head_of(recipe)])
     return not all(_ties(config) for config in ends) or embedding_factor(recipe) != 1.0

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from evo_merge.methods.noise import EntryNoise
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
@@ -145,9 +144,7 @@ class MergedTensors:
         return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base))
 
     def _parameters(self, name: str) -> dict[str, Tensor]:
-        rule = next((r for r in self.recipe.parameters if any(fnmatchcase(name, glob) for glob in r.tensors)), None)
-        if rule is None:
-            raise RecipeError(f"no entry under 'parameters' matches the tensor '{name}'; end the list with tensors: \"*\"")
+        rule = rule_of(self.recipe, name)
         return arguments(self.method, rule.values, len(self.recipe.sources))
 
 

@@ -1,0 +1,118 @@
+"""Recipes as mergekit YAML: what is written is read back as the same recipe, and what mergekit cannot say is not written."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from evo_merge.interchange.from_mergekit import from_mergekit
+from evo_merge.interchange.mergekit_methods import BASE, METHODS
+from evo_merge.interchange.mergekit_stacks import Shape
+from evo_merge.interchange.to_mergekit import mergekit_yaml
+from evo_merge.methods.base import options_of, wrong_number_of_sources
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+
+CONF = Path(__file__).parents[2] / "conf" / "merge"
+PARTS = ("self_attn.q_proj.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight")
+TENSORS = ["model.embed_tokens.weight", *(f"model.layers.{i}.{part}" for i in range(12) for part in PARTS), "model.norm.weight"]
+OURS = {"equals": "sorted", "norm_floor": 1e-6, "energy_floor": 1e-6, "rescale": "norm"}  # options as mergekit has them
+
+
+def read(text: str) -> Any:
+    return from_mergekit(text, "file", lambda _: Shape(12, TENSORS, "float32"))
+
+
+def recipe_of(name: str, rules: list[tuple[tuple[str, ...], float]] | None = None, **options: Any) -> ParameterSpaceRecipe:
+    """A recipe of a method: in every rule the parameters are a share of their box."""
+    method = instantiate(OmegaConf.load(CONF / f"{name}.yaml").method)
+    known = options_of(method) | ({"equals": "all", "rescale": "none"} if name == "ties" else {})
+    method = replace(method, **({key: value for key, value in OURS.items() if key in known} | options))
+    n_sources = next(n for n in (3, 2, 1) if not wrong_number_of_sources(method, n))
+    theirs = {setting.our_name for setting in METHODS[name].settings}
+    sources = tuple(Source(f"m{i}", ModelReference(f"org/m{i}")) for i in range(n_sources))
+
+    def values(share: float) -> dict[str, tuple[float, ...] | float]:
+        drawn = {
+            p.name: p.low + (0.5 + 0.1 * share) * (p.high - p.low) if p.name in theirs else p.start for p in method.parameters
+        }
+        drawn |= {"epsilon": 0.05} if name.startswith("della") else {}
+        return {
+            p.name: (drawn[p.name],) * n_sources if p.per_source else drawn[p.name]
+            for p in method.parameters
+            if p.name in theirs
+        }
+
+    return ParameterSpaceRecipe(
+        base=ModelReference("org/base", "v1") if METHODS[name].base == BASE or method.needs_base else None,
+        sources=sources,
+        method=name,
+        options=options_of(method),
+        parameters=tuple(ParameterRule(globs, values(share)) for globs, share in rules or [(("*",), 0.0)]),
+        seed=0,
+        dtype="float32",
+        out_dtype="bfloat16",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_is_written_is_read_back_as_the_same_recipe(name: str) -> None:
+    for rules in ([(("*",), 0.0)], [(("*self_attn*",), 1.0), (("model.layers.1.*", "model.layers.2.*"), 2.0), (("*",), 3.0)]):
+        recipe = recipe_of(name, rules if recipe_of(name).parameters[0].values else None)
+        text = mergekit_yaml(recipe, TENSORS)
+        assert text is not None
+        assert read(text) == recipe
+
+
+@pytest.mark.parametrize("name", ["nuslerp", "multislerp"])
+def test_a_base_makes_task_vectors(name: str) -> None:
+    recipe = recipe_of(name, task_vectors=True)
+    text = mergekit_yaml(recipe, TENSORS)
+    assert "base_model" in yaml.safe_load(text)
+    assert read(text) == recipe
+
+
+def test_rules_are_filters_and_the_rest_is_the_default() -> None:
+    recipe = recipe_of("linear", [(("model.layers.1.*",), 1.0), (("*mlp*",), 2.0), (("*",), 3.0)])
+    weight = yaml.safe_load(mergekit_yaml(recipe, TENSORS))["models"][0]["parameters"]["weight"]
+    assert [condition.get("filter") for condition in weight] == ["model.layers.1.", "mlp", None]
+    assert [condition["value"] for condition in weight] == pytest.approx([0.6, 0.7, 0.8])
+
+
+def test_a_glob_that_is_no_part_of_names_is_written_name_by_name() -> None:
+    recipe = recipe_of("linear", [(("model.layers.[0-3].*norm*",), 1.0), (("*",), 2.0)])
+    weight = yaml.safe_load(mergekit_yaml(recipe, TENSORS))["models"][0]["parameters"]["weight"]
+    assert [each.get("filter") for each in weight] == [*(f"model.layers.{i}.input_layernorm.weight" for i in range(4)), None]
+
+
+def test_chance_and_equal_magnitudes_are_noted() -> None:
+    assert mergekit_yaml(recipe_of("dare_ties"), TENSORS).startswith("# mergekit draws chances of its own")
+    assert mergekit_yaml(recipe_of("ties"), TENSORS).startswith("# Of entries as large as the smallest")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        recipe_of("dare_ties", rescale="density"),
+        recipe_of("della", rescale="density"),
+        recipe_of("model_stock", norm_floor=0.0),
+        recipe_of("sce", energy_floor=0.0),
+        replace(recipe_of("karcher"), parameters=(ParameterRule(("*",), {"weight": (0.5, 0.5, 1.0)}),)),
+        replace(recipe_of("model_stock"), parameters=(ParameterRule(("*",), {"lambda": 0.5}),)),
+        replace(recipe_of("arcee_fusion"), parameters=(ParameterRule(("*",), {"spread": 1.0}),)),
+        replace(recipe_of("linear"), sources=(Source("a", ModelReference("builtin:tiny_ja_math/ja")),) * 1),
+        replace(recipe_of("passthrough"), sources=(Source("a", ModelReference(recipe=recipe_of("linear"))),)),
+    ],
+    ids=lambda recipe: recipe.method,
+)
+def test_what_mergekit_cannot_say_is_not_written(recipe: ParameterSpaceRecipe) -> None:
+    assert mergekit_yaml(recipe, TENSORS) is None
+
+
+def test_survivors_may_be_divided_by_a_density_of_1() -> None:
+    recipe = recipe_of("dare_linear", rescale="density")
+    values = {"weight": (0.5, 0.5, 0.5), "density": (1.0, 1.0, 1.0)}
+    assert mergekit_yaml(replace(recipe, parameters=(ParameterRule(("*",), values),)), TENSORS) is not None
