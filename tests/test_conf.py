@@ -26,7 +26,8 @@ NEEDED = {  # what has no default, because only the user knows it
     "task=jp_lmeh_free": ["models=tiny_ja_math", "task.data=."],
     "task=multiple_choice": ["models=tiny_ja_math"],
     "task=lm_eval": ["task.names=[a]", "models=tiny_ja_math"],
-    "merge=slerp": ["models.use=[ja,math_a]"],
+    **{f"merge={name}": ["models.use=[ja,math_a]"] for name in ("slerp", "nuslerp")},
+    **{f"merge={name}": ["models.use=[math_a]"] for name in ("nearswap", "arcee_fusion", "passthrough")},
     "merge=automerge": ["optimizer=random"],
     "optimizer=cmaes_warm": ["optimizer.study=outputs/earlier"],
     "task=several": ["+task@task.parts.ja=tiny_ja_math", "+task@task.parts.en=tiny_en_math"],
@@ -117,7 +118,10 @@ def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
     space, *pairs = program.spaces.values()
     # Paths of two models of 4 layers: the published array three times over without two slots, and a matrix of scales.
     path_genes = 3 * 8 - 2 + 8**2
-    dims = {"merge=slerp": 1, "merge=linear": 3, "merge=task_arithmetic": 3, "merge=dfs": path_genes, "merge=automerge": 8}
+    shared = ("slerp", "nearswap", "arcee_fusion", "passthrough", "model_stock", "sce", "ram")  # one gene for all sources
+    dims = {f"merge={name}": 1 for name in shared} | {"merge=dfs": path_genes, "merge=automerge": 8, "merge=nuslerp": 2}
+    dims |= {f"merge={name}": 3 for name in ("linear", "task_arithmetic", "multislerp", "karcher", "ramplus_tl")}
+    dims |= {f"merge={name}": 9 for name in ("breadcrumbs", "breadcrumbs_ties", "della", "della_linear")}
     assert len(space.genes) == dims.get(choice, 6)
     assert {len(pair.genes) for pair in pairs} <= {path_genes}
     recipe = space.decode(np.asarray([gene.start for gene in space.genes]))

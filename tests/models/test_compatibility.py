@@ -156,7 +156,7 @@ def test_no_weight_is_read(tmp_path: Path, family: Path, save_pico: SavePico, mo
 
 def routing(*models: Path) -> list[str]:
     """The warnings."""
-    return refuse_unroutable(Pool(base=None, sources=[str(model) for model in models]).sources)
+    return refuse_unroutable(Pool(base=None, sources=[str(model) for model in models]).for_paths().sources)
 
 
 def through(*models: Path) -> DataFlowRecipe:

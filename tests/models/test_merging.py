@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from evo_merge.errors import ModelError, RecipeError, UnusableCandidateError
-from evo_merge.models.merging import TensorMerger, check_mixture
+from evo_merge.models.merging import TensorMerger, check_mixture, refuse_idle_rules
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 
@@ -282,6 +282,19 @@ def test_slerp_of_three_sources_is_refused(family: Path, make_recipe: MakeRecipe
         check_mixture(make_recipe("slerp", None, {n: family / n for n in "abc"}, everywhere(t=0.5)))
     with pytest.raises(RecipeError, match=r"'t' must be one number, got \[0.5, 0.5\]"):
         check_mixture(make_recipe("slerp", None, {n: family / n for n in "ab"}, everywhere(t=(0.5, 0.5))))
+
+
+def test_rules_that_do_nothing_are_refused_where_a_user_wrote_them(family: Path, make_recipe: MakeRecipe) -> None:
+    folders, names = {n: family / n for n in "ab"}, ["model.norm.weight", "model.layers.0.mlp.up_proj.weight"]
+    glob = make_recipe(
+        "linear", None, folders, ParameterRule(("*mpl*",), {"weight": (1.0, 1.0)}), everywhere(weight=(1.0, 1.0))
+    )
+    with pytest.raises(RecipeError, match=r"no tensor matches '\*mpl\*' under 'parameters'"):
+        refuse_idle_rules(glob, names)
+    sums = make_recipe("linear", None, folders, everywhere(weight=(1.0, -1.0)))
+    with pytest.raises(RecipeError, match=r"the weights for \* sum to 0, and 'linear' divides by their sum"):
+        refuse_idle_rules(sums, names)
+    refuse_idle_rules(make_recipe("linear", None, folders, everywhere(weight=(1.0, -1.0)), options={"normalize": False}), names)
 
 
 def test_a_model_outside_the_pool_is_named(family: Path, make_recipe: MakeRecipe) -> None:

@@ -1,8 +1,9 @@
 """From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -13,11 +14,14 @@ from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.noise import EntryNoise
 from evo_merge.models.compatibility import refuse_unmixable
+from evo_merge.models.layer_path import HEAD
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
+_AVERAGES = ("linear", "multislerp", "karcher")  # methods that are nothing without a sum of weights
+_NO_SUM = 1e-8
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
 
@@ -32,6 +36,28 @@ def check_mixture(recipe: ParameterSpaceRecipe, allowed_code: tuple[str, ...] = 
     for rule in recipe.parameters:
         _check_rule(rule, method, recipe)
     return method
+
+
+def refuse_idle_rules(recipe: ParameterSpaceRecipe, tensors: Collection[str]) -> None:
+    """Refuse what a person would not write on purpose, though a search may come upon it.
+
+    Args:
+        recipe: As a user gives it.
+        tensors: Full names of the merge's tensors.
+
+    Raises:
+        RecipeError: A glob that no tensor's name matches, or weights that sum to 0 where the method divides by their sum.
+    """
+    for rule in recipe.parameters:
+        for glob in rule.tensors:
+            if glob != "*" and not any(fnmatchcase(name, glob) for name in (*tensors, HEAD)):  # tied embeddings are the head
+                raise RecipeError(f"no tensor matches '{glob}' under 'parameters'; globs are for full names, as in *.mlp.*")
+        weight = rule.values.get("weight")
+        divides = recipe.method in _AVERAGES and recipe.options.get("normalize", True)
+        if divides and isinstance(weight, tuple) and abs(sum(weight)) < _NO_SUM:
+            raise RecipeError(
+                f"the weights for {', '.join(rule.tensors)} sum to 0, and '{recipe.method}' divides by their sum; change one"
+            )
 
 
 class TensorMerger:

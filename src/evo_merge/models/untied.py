@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from evo_merge.licences import StatedLicence
     from evo_merge.models.pool import Model
+    from evo_merge.models.weights import Weights
     from evo_merge.recipe import ModelReference
 
 
@@ -81,10 +82,15 @@ class UntiedModel:
 
 
 def tied_alike(models: Sequence[Model]) -> list[Model]:
-    """The models, those with tied embeddings untied where others have a head of their own, so that they can be mixed."""
-    if all(HEAD in model.shapes for model in models) or all(HEAD not in model.shapes for model in models):
+    """The models, those with tied embeddings untied where others have a head of their own, so that they can be mixed.
+
+    Whether one has is taken from the headers of stored models: configs may be unreadable, and recipes may not be allowed, which
+    is said where they are needed.
+    """
+    stored: list[Weights] = [model.weights for model in models if hasattr(model, "weights")]
+    if len({HEAD in weights.shapes for weights in stored}) < 2:
         return list(models)
-    return [UntiedModel(model) if _is_tied(model) else model for model in models]
+    return [UntiedModel(model) if hasattr(model, "weights") and _is_tied(model) else model for model in models]
 
 
 def _is_tied(model: Model) -> bool:
