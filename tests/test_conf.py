@@ -120,7 +120,9 @@ def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
     path_genes = 3 * 8 - 2 + 8**2
     shared = ("slerp", "nearswap", "arcee_fusion", "passthrough", "model_stock", "sce", "ram")  # one gene for all sources
     dims = {f"merge={name}": 1 for name in shared} | {"merge=dfs": path_genes, "merge=automerge": 8, "merge=nuslerp": 2}
-    dims |= {f"merge={name}": 3 for name in ("linear", "task_arithmetic", "multislerp", "karcher", "ramplus_tl")}
+    dims |= {
+        f"merge={name}": 3 for name in ("linear", "task_arithmetic", "multislerp", "karcher", "ramplus_tl", "iso_c", "tsv")
+    }
     dims |= {f"merge={name}": 9 for name in ("breadcrumbs", "breadcrumbs_ties", "della", "della_linear")}
     assert len(space.genes) == dims.get(choice, 6)
     assert {len(pair.genes) for pair in pairs} <= {path_genes}

@@ -90,7 +90,8 @@ def test_a_glob_that_is_no_part_of_names_is_written_name_by_name() -> None:
 
 def test_chance_and_equal_magnitudes_are_noted() -> None:
     assert mergekit_yaml(recipe_of("dare_ties"), TENSORS).startswith("# mergekit draws chances of its own")
-    assert mergekit_yaml(recipe_of("ties"), TENSORS).startswith("# Of entries as large as the smallest")
+    assert mergekit_yaml(recipe_of("ties", equals="all"), TENSORS).startswith("# Of entries as large as the smallest")
+    assert mergekit_yaml(recipe_of("ties"), TENSORS).startswith("models:")
 
 
 @pytest.mark.parametrize(

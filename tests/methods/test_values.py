@@ -15,6 +15,7 @@ from evo_merge.methods.breadcrumbs_ties import BreadcrumbsTies
 from evo_merge.methods.dare_linear import DareLinear
 from evo_merge.methods.della import Della
 from evo_merge.methods.della_linear import DellaLinear
+from evo_merge.methods.iso_c import IsoC
 from evo_merge.methods.karcher import Karcher
 from evo_merge.methods.model_stock import ModelStock
 from evo_merge.methods.multislerp import Multislerp
@@ -26,6 +27,7 @@ from evo_merge.methods.ramplus_tl import RamplusTl
 from evo_merge.methods.sce import Sce
 from evo_merge.methods.task_arithmetic import TaskArithmetic
 from evo_merge.methods.ties import Ties
+from evo_merge.methods.tsv import Tsv
 
 HALF = math.sqrt(0.5)
 
@@ -211,6 +213,27 @@ def test_arcee_fusion_takes_over_what_matters() -> None:
     assert merged == source.tolist()
     source[2, 2] = 0.001  # of no importance beside the other
     assert merge(ArceeFusion(), [source.tolist()], base.tolist(), spread=100.0)[2][1] == 3.0
+
+
+def test_iso_c_flattens_the_spectrum_of_the_sum() -> None:
+    sources = [[[3.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, -1.0]]]
+    assert merge(IsoC(), sources, 0) == [near([2.0, 0.0]), near([0.0, -2.0])]
+    assert merge(IsoC(), sources, 0, weight=(1.0, 5.0), **{"lambda": 0.5}) == [near([2.0, 0.0]), near([0.0, -2.0])]
+    assert merge(IsoC(), [[1.0, 2.0], [3.0, 0.0]], 0) == near([2.0, 1.0])  # no matrix: the mean
+
+
+def test_tsv_keeps_the_largest_singular_values_and_parts_what_overlaps() -> None:
+    # Of two sources each keeps one of two; those are orthogonal already, so that they are added as they are.
+    apart = [[[3.0, 0.0], [0.0, 0.5]], [[0.5, 0.0], [0.0, 2.0]]]
+    assert merge(Tsv(), apart, 0) == [near([3.0, 0.0]), near([0.0, 2.0])]
+    assert merge(Tsv(), apart, 0, weight=(1.0, 0.5)) == [near([3.0, 0.0]), near([0.0, 1.0])]
+    # 60 degrees between the left vectors, a right angle between the right ones: those turn to 75 degrees from each other's.
+    root = math.sqrt(0.75)
+    overlapping = [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.5], [0.0, root]]]
+    turned = math.radians(15.0)
+    expected = [near([math.cos(turned), math.sin(turned)]), near([-math.sin(turned), math.cos(turned)])]
+    assert merge(Tsv(), overlapping, 0) == expected
+    assert merge(Tsv(), [[1.0, 2.0], [3.0, 0.0]], 0) == near([2.0, 1.0])
 
 
 def test_passthrough_multiplies() -> None:

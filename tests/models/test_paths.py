@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -413,3 +414,34 @@ def test_a_real_search_holds_each_model_once(real: tuple[DataFlowRecipe, Any, As
 def test_a_path_as_stretches() -> None:
     path = [Step(*hop) for hop in PATH]
     assert list(runs(path)) == [("a", 0, 1), ("a", 1, 1), ("b", 2, 2), ("b", 0, 0), ("a", 2, 2)]
+
+
+def test_norm_and_head_may_be_of_another_model(llamas: Path, tmp_path: Path) -> None:
+    recipe = replace(recipe_of(llamas, [("a", 0, 1.0), ("b", 1, 1.0)], "residual"), head="b")
+    write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    a, b = (load_file(llamas / name / "model.safetensors") for name in "ab")
+    assert torch.equal(written["model.embed_tokens.weight"], a["model.embed_tokens.weight"])
+    for name in ("model.norm.weight", "lm_head.weight"):
+        assert torch.equal(written[name], b[name])
+    in_memory, _ = assembled(recipe)
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), logits(in_memory))
+    assert from_yaml(to_yaml(recipe)) == recipe
+    with pytest.raises(RecipeError, match="head names 'c'; the models are a, b"):
+        replace(recipe, head="c")
+
+
+def test_layers_without_scales_may_be_stacked_of_any_architecture(tmp_path: Path) -> None:
+    from transformers import Gemma2Config
+
+    settings = SETTINGS | {"tie_word_embeddings": True}
+    for seed, name in enumerate("ab"):
+        save(tmp_path / name, Gemma2Config(**settings, head_dim=4, query_pre_attn_scalar=4), seed)
+    recipe = recipe_of(tmp_path, [("a", 0, 1.0), ("a", 1, 1.0), ("b", 1, 1.0), ("b", 2, 1.0)], "residual")
+    write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    b = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    assert len(model.model.layers) == 4
+    for ours, theirs in zip(model.model.layers[2].parameters(), b.model.layers[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert logits(model).isfinite().all()

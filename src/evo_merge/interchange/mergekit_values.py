@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from evo_merge.interchange.document import Place
 from evo_merge.interchange.mergekit_config import MergekitConfig, Slice, SliceSource
 from evo_merge.interchange.mergekit_methods import OF_SOURCE, OPTION, OPTIONAL_BASE, REQUIRED, Setting
 from evo_merge.interchange.mergekit_settings import Lookup, filters
@@ -115,7 +116,7 @@ def check_values(config: MergekitConfig, values: Mapping[str, Values]) -> None:
                         f"density - epsilon and density + epsilon must lie between 0 and 1, got {density:g} and {epsilon:g}",
                     )
     densities = [each["density"] for each in values.values() if "density" in each]
-    for number, column in enumerate(zip(*densities, strict=True), start=1):  # type: ignore[arg-type]
+    for number, column in enumerate(zip(*densities, strict=True), start=1):
         if not any(column):
             raise config.document.error(place, f"density 0 keeps nothing of source {number}; leave the model out")
 
@@ -138,7 +139,7 @@ def filter_texts(config: MergekitConfig) -> list[str]:
 
 
 def _filters(config: MergekitConfig) -> list[tuple[str, tuple[str | int, ...]]]:
-    scopes = [(config.settings, ("parameters",))]
+    scopes: list[tuple[Mapping[str, Any], Place]] = [(config.settings, ("parameters",))]
     for part in config.slices:
         scopes.append((part.settings, (*part.place, "parameters")))
         scopes += [(source.settings, (*source.place, "parameters")) for source in part.sources]

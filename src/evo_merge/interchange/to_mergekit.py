@@ -105,7 +105,7 @@ def _mixture(recipe: ParameterSpaceRecipe, rules: Sequence[ParameterRule], value
         config["out_dtype"] = recipe.out_dtype
     is_thinned = any(share < 1.0 for each in values.values() for share in _entries(each.get("density", 1.0)))
     is_random = is_thinned and recipe.method.startswith(("dare", "della"))
-    note = _CHANCE if is_random else _EQUALS if is_thinned and recipe.method == "ties" else ""
+    note = _CHANCE if is_random else _EQUALS if is_thinned and getattr(method, "equals", "sorted") != "sorted" else ""
     return note + _written(config)
 
 

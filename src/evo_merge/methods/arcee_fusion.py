@@ -46,4 +46,5 @@ def _importance(tensors: AlignedTensors) -> Tensor:
     (vector,), base = tensors.task_vectors, tensors.base
     assert base is not None
     ours, theirs = (torch.softmax(values, dim=-1) + 1e-8 for values in (tensors.sources[0], base))
-    return vector.abs() * (ours * torch.log(ours / theirs)).sum(dim=-1, keepdim=True)
+    importance: Tensor = vector.abs() * (ours * torch.log(ours / theirs)).sum(dim=-1, keepdim=True)
+    return importance

@@ -33,7 +33,8 @@ class Karcher:
 
     def prepare(self, tensors: AlignedTensors) -> Tensor:
         """The length of each source, ``(n_models,)`` ``float64``."""
-        return as_vectors(tensors.sources).double().norm(dim=1)
+        lengths: Tensor = as_vectors(tensors.sources).double().norm(dim=1)
+        return lengths
 
     def merge(self, tensors: AlignedTensors, state: Tensor, noise: Noise, *, weight: Tensor) -> Tensor:
         """Merge one whole tensor; ``weight`` is ``(n_models,)``.
@@ -51,7 +52,8 @@ class Karcher:
         total = sum(shares[i] for i in directed)
         mean = self._mean(units, [shares[i] / total if total else 1.0 / len(directed) for i in directed])
         length = sum(share * each for share, each in zip(shares, lengths, strict=True))
-        return (length * mean).to(tensors.sources.dtype).reshape(tensors.sources.shape[1:])
+        merged: Tensor = length * mean
+        return merged.to(tensors.sources.dtype).reshape(tensors.sources.shape[1:])
 
     def _mean(self, units: list[Tensor], shares: list[float]) -> Tensor:
         mean = torch.stack([share * unit for share, unit in zip(shares, units, strict=True)]).sum(dim=0)

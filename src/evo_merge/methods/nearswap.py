@@ -27,4 +27,5 @@ class Nearswap:
         (source,), base = tensors.sources, tensors.base
         assert base is not None
         share = (float(t) / (base - source).abs().clamp(min=_NO_DIFFERENCE)).clamp(0.0, 1.0)
-        return share * source + (1.0 - share) * base
+        merged: Tensor = share * source + (1.0 - share) * base
+        return merged

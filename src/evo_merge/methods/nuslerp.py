@@ -58,7 +58,9 @@ class Nuslerp:
         sine = torch.where(straight, 1.0, sine)
         a = torch.where(straight, 1.0 - share, torch.sin((1.0 - share) * angle) / sine)
         b = torch.where(straight, share, torch.sin(share * angle) / sine)
-        merged = (a.to(first) * first + b.to(second) * second).reshape(tensors.sources.shape[1:]).to(tensors.sources.dtype)
+        merged: Tensor = (
+            (a.to(first) * first + b.to(second) * second).reshape(tensors.sources.shape[1:]).to(tensors.sources.dtype)
+        )
         return merged if tensors.base is None or not self.task_vectors else tensors.base + merged
 
     def _vectors(self, tensors: AlignedTensors) -> Tensor:
