@@ -19,6 +19,7 @@ from evo_merge.models.checks.samples import Sampled, copies_among, findings_in_v
 from evo_merge.models.checks.settings import compare_settings
 from evo_merge.models.checks.tensors import compare_tensors
 from evo_merge.models.checks.tokens import TokenizerFacts, compare_templates, compare_tokens
+from evo_merge.models.untied import as_stored
 
 if TYPE_CHECKING:
     from evo_merge.models.pool import Model, UnreadableModelsError
@@ -59,7 +60,7 @@ def describe(base: Model | None, sources: Sequence[Model]) -> Described:
     tokenizers: dict[str, TokenizerFacts] = {}
     found: list[Finding] = []
     all_facts = []
-    for model in sources if base is None else (base, *sources):
+    for model in map(as_stored, sources if base is None else (base, *sources)):
         facts, unreadable = facts_of(model, tokenizers)
         all_facts.append(facts)
         found += unreadable

@@ -18,7 +18,7 @@ from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
 from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
 from evo_merge.models.reference import ModelFiles, locate, pinned
-from evo_merge.models.untied import UntiedModel, tied_alike
+from evo_merge.models.untied import as_stored, tied_alike
 from evo_merge.models.weights import Weights, open_weights
 from evo_merge.recipe import (
     DTYPES,
@@ -312,7 +312,7 @@ class Pool:
 
     def _as_stored(self) -> "Pool":
         """This pool with tied embeddings left tied: a layer path has the embeddings and the head of one model."""
-        self.sources = tuple(model.tied if isinstance(model, UntiedModel) else model for model in self.sources)
+        self.sources = tuple(map(as_stored, self.sources))
         return self
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evo_merge.errors import EvoMergeError
 from evo_merge.models.layer_path import EMBEDDING, HEAD
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from evo_merge.licences import StatedLicence
     from evo_merge.models.pool import Model
-    from evo_merge.models.weights import Weights
     from evo_merge.recipe import ModelReference
 
 
@@ -84,14 +84,22 @@ class UntiedModel:
 def tied_alike(models: Sequence[Model]) -> list[Model]:
     """The models, those with tied embeddings untied where others have a head of their own, so that they can be mixed.
 
-    Whether one has is taken from the headers of stored models: configs may be unreadable, and recipes may not be allowed, which
-    is said where they are needed.
+    Models that are recipes are left as they are, as one may not be allowed, which is said where it is needed.
     """
-    stored: list[Weights] = [model.weights for model in models if hasattr(model, "weights")]
-    if len({HEAD in weights.shapes for weights in stored}) < 2:
+    stored = [model for model in models if hasattr(model, "weights")]
+    tied = [model for model in stored if len(stored) > 1 and _is_tied(model)]
+    if not tied or len(tied) == len(stored):
         return list(models)
-    return [UntiedModel(model) if hasattr(model, "weights") and _is_tied(model) else model for model in models]
+    return [UntiedModel(model) if model in tied else model for model in models]
+
+
+def as_stored(model: Model) -> Model:
+    """The model as its files have it."""
+    return model.tied if isinstance(model, UntiedModel) else model
 
 
 def _is_tied(model: Model) -> bool:
-    return bool(getattr(model.config, "tie_word_embeddings", False)) and EMBEDDING in model.shapes
+    try:
+        return bool(getattr(model.config, "tie_word_embeddings", False)) and EMBEDDING in model.shapes
+    except EvoMergeError:
+        return False  # what is wrong with its config is said where it is needed

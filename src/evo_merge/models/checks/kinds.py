@@ -145,10 +145,9 @@ HEADS = Kind("heads", "refusal", "other attention heads, even where all shapes a
 ACTIVATION = Kind("activation", "refusal", "another activation function", _TUNED)
 TIED_WEIGHTS = Kind(
     "tied_weights",
-    "refusal",
-    "head and embeddings are one tensor in one model and two in the other",
+    "warning",
+    "head and embeddings are one tensor in one model and two in the other: a mixture has two, and a path what its ends have",
     "save the tied one with a head of its own and tie_word_embeddings: false",
-    on_paths="warning",
 )
 BIASES = Kind("biases", "refusal", "one model has biases that the other has not", _TUNED)
 SHAPES = Kind("shapes", "refusal", "tensors of one name and different shapes", _TUNED)
