@@ -15,6 +15,9 @@ from evo_merge.models.pool import Model
 
 # Ends of the class names under "architectures" of models with another head.
 _OTHER_HEADS = ("Classification", "QuestionAnswering", "MaskedLM", "MultipleChoice", "RewardModel", "NextSentencePrediction")
+_DEQUANTISED = (
+    "gguf"  # what transformers saves of a GGUF file that it read holds plain numbers, and still says where they are from
+)
 
 
 def findings_alone(facts: Facts) -> Iterator[Finding]:
@@ -64,7 +67,8 @@ def _quantisation(facts: Facts) -> str | None:
     if settings is None or facts.is_gguf:
         return None
     fields: Mapping[str, Any] = settings if isinstance(settings, Mapping) else settings.to_dict()
-    return str(getattr(fields.get("quant_method"), "value", fields.get("quant_method", "unknown method")))
+    method = str(getattr(fields.get("quant_method"), "value", fields.get("quant_method", "unknown method")))
+    return None if method == _DEQUANTISED else method
 
 
 def _stored(facts: Facts) -> Iterator[Finding]:
