@@ -105,3 +105,16 @@ def test_other_problems_are_asked(earlier, tmp_path):
         first = study.entrants()[0].recipe
         assert study.evaluation(first, "search").cost.new_tokens > 0
         assert study.evaluation(first, "test").cost.new_tokens == 0
+
+
+def test_what_is_known_of_a_part_is_judged_by_an_aim_that_reads_the_texts(tmp_path):
+    part = ("optimizer=random", "budget.evaluations=5", "evaluation.batch=5", "evaluation.subset=fixed")
+    ended = run(tmp_path, *part, "hydra.run.dir=first")
+    assert ended.returncode == 0, ended.stderr
+    aim = ("objectives=[accuracy,brevity]", "evaluation.batch=8", "evaluation.reuse=first")  # the sources were asked all
+    ended = run(tmp_path, *part, *aim, "hydra.run.dir=second")
+    assert ended.returncode == 0, ended.stderr
+    ended = run(tmp_path, *part, *aim[:2], "hydra.run.dir=alone")
+    assert ended.returncode == 0, ended.stderr
+    assert found(tmp_path / "second")[0] == found(tmp_path / "alone")[0]
+    assert found(tmp_path / "second")[1] < found(tmp_path / "alone")[1]

@@ -4,12 +4,14 @@ An answer is taken over only where it would come out the same again: the same re
 the same texts, answered and scored by the same settings of the same version. Whatever differs is evaluated as ever.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -18,12 +20,16 @@ from evo_merge import __version__
 from evo_merge.errors import ConfigError, StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.evaluation.cost import NOTHING
+from evo_merge.models.pool import Pool
 from evo_merge.recipe import Recipe
 from evo_merge.study import Study
-from evo_merge.tasks.base import Example, Task
+from evo_merge.tasks.base import Decoding, Example, Split, Task
 
 log = logging.getLogger(__name__)
-_SAME_ANSWERS = ("batch_size", "token_budget", "drafts")  # of a generator: what changes only how fast they come
+# Of a generator: what changes only how fast answers come, or where from.
+_SAME_ANSWERS = ("batch_size", "token_budget", "drafts", "python", "cache_gigabytes", "tolerance")
+ANSWERING = "answering"  # of a study: what ``answering`` says of its pool
+_OF_NO_ACCOUNT = ("_name_or_path", "transformers_version", "use_cache")  # of a model's config
 _DATA = ("files", "limit", "share", "data")  # of a task: what its examples stand for
 
 
@@ -39,6 +45,7 @@ class Memories:
     def __init__(self, own: Study, earlier: Sequence[Study], task: Task) -> None:
         self._own, self._earlier, self._task = own, earlier, task
         self._same: dict[tuple[int, str], bool] = {}
+        self._writes: dict[str, tuple[bool, ...]] = {}
 
     def examples(self, split: str) -> list[Example]:
         """Of a whole split, by its portion's key."""
@@ -53,14 +60,25 @@ class Memories:
 
     def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
         """What it scored on one of them; what an earlier run found costs this one nothing."""
+        split = portion.split(":")[0]
         found = self._own.evaluation(recipe, portion)
         if found is not None:
-            return found
-        for study in self._asked_alike(portion.split(":")[0]):
+            return replace(found, written=self._written(split, found))
+        for study in self._asked_alike(split):
             found = study.evaluation(recipe, portion)
             if found is not None and found.failure is None and set(self._task.metrics) <= set(found.metrics):
-                return self._of_task(found)
+                return replace(self._of_task(found), written=self._written(split, found))
         return None
+
+    def _written(self, split: str, found: Evaluation) -> tuple[bool, ...] | None:
+        """Which completions the model wrote itself: a study does not say, the task does."""
+        if found.failure is not None:
+            return None
+        if split not in self._writes:
+            examples = self._task.examples(cast(Split, split.rpartition("/")[2]))
+            self._writes[split] = tuple(isinstance(self._task.answering_of(example), Decoding) for example in examples)
+        writes = self._writes[split]
+        return writes if found.positions is None else tuple(writes[place] for place in found.positions)
 
     def _asked_alike(self, split: str) -> Iterator[Study]:
         for number, study in enumerate(self._earlier):
@@ -87,14 +105,14 @@ class Memories:
 
 @contextmanager
 def earlier_studies(
-    folders: Sequence[str], config: DictConfig, fingerprints: Mapping[str, str], *, is_resumed: bool = False
+    folders: Sequence[str], config: DictConfig, pool: Pool, *, is_resumed: bool = False
 ) -> Iterator[list[Study]]:
     """The studies of earlier runs whose answers would come out the same in this one, open as long as the context.
 
     Args:
         folders: Run folders.
         config: Of this run, resolved.
-        fingerprints: Of this run's models.
+        pool: This run's models.
         is_resumed: Whether a folder that is gone is only a warning: what the run took from it is in its own study.
 
     Raises:
@@ -111,7 +129,7 @@ def earlier_studies(
                 log.warning("evaluation.reuse: %s; what it would have spared is evaluated", error)
                 continue
             stack.callback(study.close)
-            if difference := _difference(study, config, fingerprints):
+            if difference := _difference(study, config, pool):
                 raise ConfigError(
                     f"evaluation.reuse: answers of '{folder}' would not be those of this run: {difference}; leave it out, or "
                     "give the runs the same settings"
@@ -120,7 +138,25 @@ def earlier_studies(
         yield studies
 
 
-def _difference(study: Study, config: DictConfig, fingerprints: Mapping[str, str]) -> str | None:
+def answering(pool: Pool) -> dict[str, str]:
+    """Digests of what decides answers beside weights and prompts, by what it is."""
+    tokenizer = pool.tokenizer
+    words = None if tokenizer is None else [tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template]
+    found = {
+        "tokenizer and chat template": words,
+        "end tokens": None if pool.generation_config is None else pool.generation_config.eos_token_id,
+    }
+    for model in pool.models:
+        found[f"config of '{model.reference}'"] = {
+            key: value for key, value in model.config.to_dict().items() if key not in _OF_NO_ACCOUNT
+        }
+    return {
+        what: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+        for what, value in found.items()
+    }
+
+
+def _difference(study: Study, config: DictConfig, pool: Pool) -> str | None:
     """What keeps the answers of a study from being this run's, or ``None``."""
     version = study.get("evo_merge_version")
     if version != __version__:
@@ -129,9 +165,11 @@ def _difference(study: Study, config: DictConfig, fingerprints: Mapping[str, str
     for part, free in (("task", _DATA), ("generator", _SAME_ANSWERS)):
         if different := _first_difference(_without(theirs, part, free), _without(ours, part, free), part):
             return different
-    known = study.fingerprints
-    changed = [name for name in fingerprints.keys() & known.keys() if fingerprints[name] != known[name]]
-    return f"the weights of '{min(changed)}' are others" if changed else None
+    known = {f"weights of '{name}'": value for name, value in study.fingerprints.items()}
+    known |= json.loads(study.get(ANSWERING) or "{}")
+    mine = {f"weights of '{model.reference}'": model.fingerprint for model in pool.models} | answering(pool)
+    changed = [what for what in mine.keys() & known.keys() if mine[what] != known[what]]
+    return f"the {min(changed)} changed" if changed else None
 
 
 def _without(config: Any, part: str, free: Sequence[str]) -> Any:

@@ -48,7 +48,7 @@ from evo_merge.program import Conditions
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
-from evo_merge.reuse import Memories, earlier_studies
+from evo_merge.reuse import ANSWERING, Memories, answering, earlier_studies
 from evo_merge.search import Recorded, Run
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion, Task, digest_of
@@ -70,7 +70,8 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     text = describe_plan(
         spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, n_asked, parts.aim, beside
     )
-    print(text, flush=True)  # noqa: T201
+    with earlier_studies(settings.evaluation.reused, config, parts.pool):
+        print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
 
 
@@ -78,21 +79,19 @@ def start(config: DictConfig, settings: RunSettings, names: dict[str, str], fold
     """Begin a new run in a folder; ``names`` are the chosen merge, optimizer and task."""
     parts = compose_parts(config, settings)
     refuse_shortage(parts.needs, folder)
-    run_id = uuid.uuid4().hex[:8]
-    trackers = _trackers(config, run_id, folder)
-    with _closing(trackers), few_threads(parts.pool):
-        # Before there is a study: what cannot be read, mixed or asked leaves none behind.
-        measured, scorer = _measured(parts, trackers), _scorer(parts, trackers)
-        with (
-            earlier_studies(settings.evaluation.reused, config, _fingerprints(parts)) as earlier,
-            opened(Study.create(folder)) as study,
-        ):
-            study.set("config", OmegaConf.to_yaml(config, resolve=True))
-            study.set("names", json.dumps(names))
-            study.set(_RUN_ID, run_id)
-            if measured is not None:
-                study.set("mergeability", measured.to_json())
-            _run(config, parts, scorer, study, folder, trackers, earlier)
+    with earlier_studies(settings.evaluation.reused, config, parts.pool) as earlier:
+        run_id = uuid.uuid4().hex[:8]
+        trackers = _trackers(config, run_id, folder)
+        with _closing(trackers), few_threads(parts.pool):
+            # Before there is a study: what cannot be read, mixed or asked leaves none behind.
+            measured, scorer = _measured(parts, trackers), _scorer(parts, trackers)
+            with opened(Study.create(folder)) as study:
+                study.set("config", OmegaConf.to_yaml(config, resolve=True))
+                study.set("names", json.dumps(names))
+                study.set(_RUN_ID, run_id)
+                if measured is not None:
+                    study.set("mergeability", measured.to_json())
+                _run(config, parts, scorer, study, folder, trackers, earlier)
 
 
 def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
@@ -100,14 +99,10 @@ def resume(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     with opened(Study.resume(folder)) as study:
         parts = compose_parts(config, settings)
         refuse_shortage(parts.needs, folder)
-        trackers = _trackers(config, study.get(_RUN_ID) or "", folder)
-        reused = settings.evaluation.reused
-        with (
-            _closing(trackers),
-            few_threads(parts.pool),
-            earlier_studies(reused, config, _fingerprints(parts), is_resumed=True) as earlier,
-        ):
-            _run(config, parts, _scorer(parts, trackers), study, folder, trackers, earlier)
+        with earlier_studies(settings.evaluation.reused, config, parts.pool, is_resumed=True) as earlier:
+            trackers = _trackers(config, study.get(_RUN_ID) or "", folder)
+            with _closing(trackers), few_threads(parts.pool):
+                _run(config, parts, _scorer(parts, trackers), study, folder, trackers, earlier)
 
 
 def _measured(parts: Parts, trackers: Sequence[Tracker]) -> Mergeability | None:
@@ -127,11 +122,6 @@ def _scorer(parts: Parts, trackers: Sequence[Tracker]) -> Evaluator:
     first = [entrant.recipe for entrant in parts.entrants if entrant.role in ("source", "unoptimised")]
     assembler = Assembler(parts.pool, parts.trainer.strategy.root_device, parts.allowed_code)
     return new_evaluator(assembler, parts.task, parts.generator, parts.trainer, parts.splits, first)
-
-
-def _fingerprints(parts: Parts) -> dict[str, str]:
-    """What tells the models' weights from others."""
-    return {str(model.reference): model.fingerprint for model in parts.pool.models}
 
 
 def _run(
@@ -225,7 +215,9 @@ def _describe(study: Study, parts: Parts) -> None:
     }
     for key, value in described.items():
         study.set(key, value)
-    study.record_fingerprints(_fingerprints(parts))
+    study.record_fingerprints({str(model.reference): model.fingerprint for model in parts.pool.models})
+    if study.get(ANSWERING) is None:
+        study.set(ANSWERING, json.dumps(answering(parts.pool)))
     for split in parts.splits:
         study.record_examples(split, parts.task.examples(split), digest_of(parts.task, split))
 

@@ -53,7 +53,7 @@ class Copying(HuggingFaceGenerator):
 
     def __init__(self, model):
         super().__init__(batch_size=3)
-        self.cache_bytes = 0
+        self.cache_bytes, self.window = 0, None
         self.copy = copy.deepcopy(model)
         self.loaded = []
 

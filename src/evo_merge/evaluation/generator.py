@@ -85,9 +85,11 @@ class LoadsWeights(Protocol):
 
     Attributes:
         cache_bytes: What the engine takes for keys and values.
+        window: Tokens of the longest prompt with its answer, where that is less than the models can attend to.
     """
 
     cache_bytes: int
+    window: int | None
 
     def load(
         self,

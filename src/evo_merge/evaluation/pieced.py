@@ -74,6 +74,7 @@ def _cut(evaluation: Evaluation, wanted: range | tuple[int, ...]) -> Evaluation:
         scores=evaluation.scores[rows],
         completions=tuple(evaluation.completions[row] for row in rows),
         positions=tuple(places[row] for row in rows),
+        written=None if evaluation.written is None else tuple(evaluation.written[row] for row in rows),
         cost=evaluation.cost if len(rows) == len(places) else NOTHING,
     )
 
@@ -83,9 +84,11 @@ def _joined(known: Evaluation, rest: Evaluation) -> Evaluation:
     columns = [known.metrics.index(name) for name in rest.metrics]
     order = np.argsort((*(known.positions or ()), *(rest.positions or ())))
     completions = (*known.completions, *rest.completions)
+    written = None if known.written is None or rest.written is None else (*known.written, *rest.written)
     return replace(
         rest,
         scores=np.concatenate([known.scores[:, columns], rest.scores])[order],
         completions=tuple(completions[place] for place in order),
+        written=None if written is None else tuple(written[place] for place in order),
         cost=known.cost + rest.cost,
     )

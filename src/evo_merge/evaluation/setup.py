@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from evo_merge.errors import ConfigError, UnusableCandidateError
 from evo_merge.evaluation.evaluator import Evaluator
-from evo_merge.evaluation.generator import Generator
+from evo_merge.evaluation.generator import Generator, LoadsWeights
 from evo_merge.evaluation.module import silence_lightning
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.compatibility import refuse_with_the_rest
@@ -51,7 +51,10 @@ def new_evaluator(
     for recipe in recipes:
         with suppress(UnusableCandidateError):
             assembler.assemble(recipe)
-    window = getattr(pool.leader.config.get_text_config(), "max_position_embeddings", None)
+    limits = [getattr(pool.leader.config.get_text_config(), "max_position_embeddings", None)]
+    if isinstance(generator, LoadsWeights):
+        limits.append(generator.window)
+    window = min((limit for limit in limits if limit is not None), default=None)
     return Evaluator(assembler, pool.tokenizer, task, generator, trainer, splits, window)
 
 

@@ -34,6 +34,7 @@ class VLLMGenerator:
         packs_prompts: A call is given all prompts there are: vLLM does the batching.
         drafts: It takes none; vLLM has its own.
         cache_bytes: What the engine takes for keys and values.
+        window: Tokens of the longest prompt with its answer; ``None`` is what the models can attend to.
         counters: vLLM's own, over the life of the engine that runs: prefixes asked for and found, tokens drafted and accepted.
     """
 
@@ -76,7 +77,7 @@ class VLLMGenerator:
         if tolerance is not None and not tolerance > 0:
             raise ConfigError(f"generator.tolerance must be above 0 or null, got {tolerance}")
         self._degenerate = checked(degenerate)
-        self.batch_size, self._window = batch_size, window
+        self.batch_size, self.window = batch_size, window
         self.cache_bytes = int(cache_gigabytes * 1e9)
         self.counters: dict[str, float] = {}
         self._candidate: Candidate | None = None
@@ -173,7 +174,7 @@ class VLLMGenerator:
 
     def _check_window(self, model: PreTrainedModel, longest: int, limit: int) -> None:
         """Whether vLLM would cut the answers."""
-        room = window_of(model.config, self._window)
+        room = window_of(model.config, self.window)
         if room is not None and longest + limit > room:
             raise ConfigError(
                 f"a window of {room} tokens leaves {max(room - limit, 0)} for a prompt beside {limit} new ones, and one has "

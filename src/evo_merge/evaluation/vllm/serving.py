@@ -6,6 +6,7 @@ agree, the weights did not arrive, or the engine computes something else.
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,6 +26,8 @@ from evo_merge.recipe import Recipe
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_IN_MEMORY = "/dev/shm"
+_ROOM = 2  # candidates' weights; an engine may be deeper than the first candidate
 
 
 class EngineDisagreesError(RuntimeError):
@@ -80,8 +84,7 @@ class Serving:
         self._running: _Running | None = None
         self._has_agreed = False  # with any candidate
         self.differences: list[float] = []
-        parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # weights pass through memory where they can
-        self._folder = tempfile.TemporaryDirectory(prefix="evo_merge_vllm_", dir=parent)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # that weights pass through
 
     @property
     def process_id(self) -> int | None:
@@ -134,9 +137,12 @@ class Serving:
             log.info("starting another vLLM engine for a model of %d layers", candidate.config.num_hidden_layers)
             self.close()
             running = None
-        folder = Path(self._folder.name)
+        folder = self._passage(candidate)
         room = candidate.config.num_hidden_layers if running is None else running.config.num_hidden_layers
-        write_weights(deepened(candidate.tensors(), candidate.config.num_hidden_layers, room), folder)
+        try:
+            write_weights(deepened(candidate.tensors(), candidate.config.num_hidden_layers, room), folder)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"the candidate's weights cannot be written to '{folder}': {error}; make room there") from error
         if running is None:
             running = self._running = _Running(self._start(candidate, folder), candidate.config, dtype)
         else:
@@ -146,6 +152,14 @@ class Serving:
         self._check(candidate, running.engine, ids, expected)
         running.recipe = candidate.recipe
         return running.engine
+
+    def _passage(self, candidate: Candidate) -> Path:
+        """The folder that weights pass through: in memory where there is room for them, else where temporary files are."""
+        if self._folder is None:
+            needed = _ROOM * sum(weight.nbytes for weight in candidate.model.parameters())
+            is_roomy = os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > needed
+            self._folder = tempfile.TemporaryDirectory(prefix="evo_merge_vllm_", dir=_IN_MEMORY if is_roomy else None)
+        return Path(self._folder.name)
 
     def _start(self, candidate: Candidate, folder: Path) -> Engine:
         config = type(candidate.config).from_dict(candidate.config.to_dict())

@@ -20,9 +20,9 @@ class Estimate:
 
     Attributes:
         asked: Problems that it was asked.
-        of: Problems that have the metric.
+        of: Problems that have the metric, and that anybody in the run was asked.
         solved: Share of those that it was asked.
-        score: Share of all that it would solve.
+        score: Share of these that it would solve.
         error: Standard error of ``score``.
     """
 
@@ -44,7 +44,7 @@ def estimates(study: Study, answers: Answers, metric: str) -> dict[str, Estimate
     asked = (~np.isnan(everyone)).sum(axis=1)
     partly = [i for i in range(len(answers.models)) if 0 < asked[i] < everyone.shape[1]]
     is_binary = np.isin(everyone[~np.isnan(everyone)], (0.0, 1.0)).all()
-    if not partly or not is_binary or len(everyone) < _LEAST:
+    if not partly or not is_binary or (asked > 0).sum() < _LEAST:
         return {}
     found = estimated_scores(everyone[asked > 0])
     rows = np.cumsum(asked > 0) - 1

@@ -11,7 +11,7 @@ BUDGETS = ("budget", "merge.budget")
 # These decide nothing of what is compared, or are compared in another way.
 _IGNORED = (
     *("seed", *BUDGETS, "tracker", "trainer", "plan", "resume", "allow_code", "export"),
-    *("generator.batch_size", "generator.python", "generator.cache_gigabytes"),
+    *("generator.batch_size", "generator.python", "generator.cache_gigabytes", "evaluation.reuse"),
 )
 _NAMED = ("merge", "optimizer")  # parts whose choice is shown by its name
 _MOST_CHARACTERS = 40  # of a value in a label
