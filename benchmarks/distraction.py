@@ -221,11 +221,11 @@ def main() -> int:
     """Run what has not been run, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="useless sources; 0, against which losses are")
-    parser.add_argument("--seeds", type=int, nargs="*", default=(11, 12, 13, 14, 15), help="its settings were chosen by seed 1")
+    parser.add_argument("--seeds", type=int, nargs="*", default=range(11, 21), help="settings were chosen by seeds 1 and 2")
     parser.add_argument("--kinds", nargs="*", choices=(PLAIN, SELECTING), default=(PLAIN, SELECTING))
     parser.add_argument("--budget", type=int, default=180, help="candidates of every search")
     parser.add_argument("--plain", default="cmaes", help="optimizer of the plain search")
-    parser.add_argument("--selecting", default="cmaes_margin", help="its optimizer with on/off genes: cmaes_margin or catcma")
+    parser.add_argument("--selecting", default="catcma", help="its optimizer with on/off genes: catcma or cmaes_margin")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time, on a thread each")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where models, runs, table and figure go")
     parser.add_argument("--options", nargs="*", default=[], help="of all searches, for example task.limit.search=100")
