@@ -48,6 +48,20 @@ def test_whether_layers_can_run_in_one_path_is_another_question(command, pico: C
     assert (routed.code, "warning  layers" in routed.out) == (0, True)
 
 
+def test_of_paths_only_what_could_be_mixed_too_is_measured(command, pico: Callable[..., Path]) -> None:
+    one, other, deep = pico("one", 1), pico("other", 2), pico("deep", 3, num_hidden_layers=3)
+    for sources in ((one, deep), (deep, one)):
+        words = ["models=custom", "models.base=null", f"models.sources=[{sources[0]},{sources[1]}]"]
+        ended = command(
+            *words, f"models.data_flow=[{sources[0].name},{sources[1].name}]", "paths=true", "measure=true", verb="check"
+        )
+        assert (ended.code, ended.err) == (0, "")
+        assert "\nNot measured: the weights of these models cannot be compared one by one (layers).\n" in ended.out
+    words = ["models=custom", "models.base=null", f"models.sources=[{one},{other}]", "models.data_flow=[one,other]"]
+    ended = command(*words, "paths=true", "measure=true", verb="check")
+    assert (ended.code, "\n\nno base, " in ended.out) == (0, True)
+
+
 def test_all_models_that_cannot_be_read_are_told_of_at_once_with_what_else_is_wrong(command, pico: Callable[..., Path]) -> None:
     wide = pico("wide", 2, intermediate_size=32)
     words = ["models=custom", f"models.base={pico('base', 1)}", f"models.sources=[/nowhere,{wide},/nobody]"]

@@ -50,8 +50,19 @@ def _job(config: DictConfig) -> None:
     if refused := refusals(found):
         raise _refused(refused)
     if pool is not None and config.measure:
+        if apart := _apart(pool):  # which paths may run through all the same
+            print(f"\nNot measured: the weights of these models cannot be compared one by one ({apart}).")  # noqa: T201
+            return
         with few_threads(pool):
             print(f"\n{describe(measure(pool))}")  # noqa: T201
+
+
+def _apart(pool: Pool) -> str:
+    """Names of what keeps the weights of a pool from being mixed, which is what keeps them from being measured."""
+    from evo_merge.findings import refusals
+    from evo_merge.models.compatibility import describe, for_mixing
+
+    return ", ".join(dict.fromkeys(finding.name for finding in refusals(for_mixing(describe(pool.base, pool.sources)))))
 
 
 def _refused(found: Sequence[Finding]) -> Exception:
@@ -70,6 +81,7 @@ def _findings(pool: Pool, *, on_paths: bool) -> list[Finding]:
     described = compatibility.describe(pool.base, pool.sources)
     found = compatibility.for_paths(described) if on_paths else compatibility.for_mixing(described)
     if not on_paths:
+        found += compatibility.in_memory(described)
         found += compatibility.in_values(described, found)
     return [*found, *licence_findings(pool.models)]
 

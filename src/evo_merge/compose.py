@@ -19,7 +19,7 @@ from evo_merge.findings import refusals, refuse, warnings
 from evo_merge.genome import Gene
 from evo_merge.models.building import check_buildable
 from evo_merge.models.checks import kinds
-from evo_merge.models.compatibility import NOT_MIXABLE, describe, for_mixing, in_values, refuse_unroutable
+from evo_merge.models.compatibility import NOT_MIXABLE, describe, for_mixing, in_memory, in_values, refuse_unroutable
 from evo_merge.models.pool import Pool
 from evo_merge.objectives import Aim, aim_of
 from evo_merge.optimizers.base import Expects, Optimizer
@@ -282,7 +282,7 @@ def _checked(parts: Parts) -> list[str]:
     pool, program = parts.pool, parts.program
     if parts.are_mixed:
         described = describe(pool.base, pool.sources)
-        found = for_mixing(described)
+        found = for_mixing(described) + in_memory(described)
         found += in_values(described, found)
         refuse(found, NOT_MIXABLE)
         unsaid = frozenset() if parts.settings.plan else _MEASURED

@@ -1,7 +1,7 @@
 """What a check finds about the models of a run, as values: a refusal, a warning or a note, with what to do about it."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from evo_merge.errors import IncompatibleModelsError
@@ -51,11 +51,6 @@ def refusals(findings: Iterable[Finding]) -> list[Finding]:
 def warnings(findings: Iterable[Finding]) -> list[Finding]:
     """Those that are only said."""
     return [finding for finding in findings if finding.is_warning]
-
-
-def tolerating(findings: Iterable[Finding], names: Collection[str]) -> list[Finding]:
-    """The findings, with refusals of those names turned into warnings: for whoever knows how to live with them."""
-    return [replace(each, severity="warning") if each.is_refusal and each.name in names else each for each in findings]
 
 
 def refuse(findings: Sequence[Finding], head: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
@@ -177,6 +178,22 @@ def _unknown_architecture(folder: Path) -> None:
     config(folder / "b", model_type="no_such_model")
 
 
+@_entry("unreadable_config", "has a config that transformers cannot read")
+def _setting_of_another_type(folder: Path) -> None:
+    config(folder / "b", num_hidden_layers="two")
+
+
+@_entry("unreadable_config", "has a config that transformers cannot read")
+def _no_heads(folder: Path) -> None:
+    path = folder / "b" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 0, "head_dim": None}))
+
+
+@_entry("unreadable_config", "asks for a model that cannot be")
+def _pad_token_without_a_row(folder: Path) -> None:
+    config(folder / "b", pad_token_id=64)
+
+
 @_entry("pickles_only", "has only pickled weights")
 def _pickles(folder: Path) -> None:
     torch.save(load_file(folder / "b" / "model.safetensors"), folder / "b" / "pytorch_model.bin")
@@ -259,6 +276,12 @@ def _tokenizer_cut_short(folder: Path) -> None:
     path.write_text(path.read_text()[:200])
 
 
+@_entry("unreadable_tokenizer", "has a tokenizer that transformers cannot read: data did not match any variant")
+def _tokenizer_of_another_version(folder: Path) -> None:
+    path = folder / "b" / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pre_tokenizer": {"type": "OfTomorrow"}}))
+
+
 @_entry("no_tokenizer", "has no tokenizer")
 def _no_tokenizer(folder: Path) -> None:
     for path in (folder / "b").glob("tokenizer*"):
@@ -315,6 +338,15 @@ def _no_licence(folder: Path) -> None:
 @_entry("licence_conflict", "the licences do not allow a merge to be shared")
 def _no_derivatives(folder: Path) -> None:
     (folder / "b" / "README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
+
+
+@_entry("rearranged", "is of type 'hrm_text', whose weights transformers rearranges when it loads them")
+def _weights_in_another_order(folder: Path) -> None:
+    sizes = {"hidden_size": 16, "head_dim": 4, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 24}
+    settings = AutoConfig.for_model("hrm_text", vocab_size=64, num_hidden_layers=2, **sizes)
+    for seed, name in enumerate(("base", "a", "b"), start=1):
+        shutil.rmtree(folder / name)
+        save(folder / name, settings, seed, near=1)
 
 
 # --- values ---------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Ten families that nothing speaks against: a base and two models tuned from it, of the usual architectures, very small.
+"""Families that nothing speaks against: a base and two models tuned from it, of the usual architectures, very small.
 
 ``python tests/support/good_families.py FOLDER`` writes them all.
 """

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evo_merge.errors import IncompatibleModelsError
 from evo_merge.models.building import path_models
+from evo_merge.models.checks.kinds import REARRANGED
 from evo_merge.models.compatibility import refuse_unroutable
 from evo_merge.models.layer_path import check_path, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.models.shared_layers import SharedLayers
-from evo_merge.models.skeleton import empty_model, refuse_lacking
+from evo_merge.models.skeleton import are_views, as_in_files, empty_model, refuse_lacking
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
 
 
@@ -96,14 +98,18 @@ class MixedModel:
         allowed_code: Dotted names of merge methods from elsewhere that may run.
 
     Raises:
-        IncompatibleModelsError: The models cannot be mixed, or lack a tensor of their architecture.
+        IncompatibleModelsError: The models cannot be mixed or written in place, or lack a tensor of their architecture.
     """
 
     def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...]) -> None:
         self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
         with device:
             self._model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
-        self._parameters = dict(self._model.named_parameters())  # tied ones once
+        self._parameters = as_in_files(self._model)
+        if not are_views(self._parameters.values(), self._model):
+            raise IncompatibleModelsError(
+                f"transformers rearranges weights of '{pool.leader.config.model_type}' when it loads them; {REARRANGED.mend}"
+            )
         refuse_lacking(self._parameters, pool.leader)
 
     def assemble(self, recipe: ParameterSpaceRecipe) -> Any:
@@ -115,5 +121,5 @@ class MixedModel:
         return self._model
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights as they are, tied ones once."""
+        """The weights as they are, by their names in files, tied ones once."""
         yield from self._parameters.items()

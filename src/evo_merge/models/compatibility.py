@@ -1,7 +1,8 @@
 """Whether models can be merged with each other: every finding about them, gathered in one place.
 
 ``describe`` gathers what headers, configs and tokenizers say, ``for_mixing`` and ``for_paths`` compare that without reading a
-weight, and ``in_values`` looks at a small sample of the weights.
+weight, ``in_memory`` asks whether a search can make candidates of them, and ``in_values`` looks at a small sample of the
+weights.
 """
 
 from __future__ import annotations
@@ -99,6 +100,16 @@ def _comparable(described: Described) -> list[Facts]:
     apart = (kinds.NOT_A_LANGUAGE_MODEL.name, kinds.QUANTISED.name)
     odd = {name for finding in described.findings if finding.name in apart for name in finding.models}
     return [] if described.leader.name in odd else [facts for facts in described.models[1:] if facts.name not in odd]
+
+
+def in_memory(described: Described) -> list[Finding]:
+    """What keeps a search from making candidates in memory, though a merge of the models can be built as files."""
+    leader = described.leader
+    if not leader.is_rearranged:
+        return []
+    of_type = leader.model.config.model_type
+    text = f"{leader.label} is of type '{of_type}', whose weights transformers rearranges when it loads them"
+    return [kinds.REARRANGED.found(text, leader.name)]
 
 
 def in_values(described: Described, known: Iterable[Finding] = ()) -> list[Finding]:

@@ -97,7 +97,7 @@ def _config(files: ModelFiles, _: object) -> Any:
         return AutoConfig.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise ModelError(f"reading '{files.folder / (files.gguf or '')}' needs the package 'gguf': pip install gguf") from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each config class checks its settings in its own way
         raise ModelError(
             f"'{files.folder}' has a config that transformers cannot read: {_first_line(error)}", finding="unreadable_config"
         ) from error
@@ -114,7 +114,7 @@ def _tokenizer(files: ModelFiles, _: object) -> Any | None:
         return None
     try:
         return AutoTokenizer.from_pretrained(files.folder, **_gguf(files), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # tokenizers raises plain ones
         raise ModelError(
             f"'{files.folder}' has a tokenizer that transformers cannot read: {_first_line(error)}",
             finding="unreadable_tokenizer",

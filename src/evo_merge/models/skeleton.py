@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from evo_merge.errors import IncompatibleModelsError
 
@@ -25,6 +27,33 @@ def empty_model(config: Any, dtype: torch.dtype) -> Any:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()  # left out together with the initialisation
     return model.requires_grad_(requires_grad=False).eval()
+
+
+def as_in_files(model: Any) -> dict[str, Tensor]:
+    """A model's parameters under the names and in the shapes in which they lie in files, tied ones once.
+
+    For some architectures transformers renames weights when it loads them, or joins them: experts that lie in files each by
+    itself are one tensor in memory. What is returned are views of the model's own parameters, so that whatever is copied into
+    them is in the model; ``are_views`` tells where that cannot be.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    with _WithoutCopies():
+        return dict(revert_weight_conversion(model, dict(model.named_parameters())))
+
+
+def are_views(tensors: Iterable[Tensor], model: Any) -> bool:
+    """Whether tensors are views of a model's parameters; false where transformers rearranges entries when it loads them."""
+    own = [parameter.untyped_storage() for parameter in model.parameters()]
+    ids = {id(storage) for storage in own}  # a storage is one object, on the meta device too
+    return all(id(tensor.untyped_storage()) in ids for tensor in tensors)
+
+
+class _WithoutCopies(TorchFunctionMode):
+    """Keeps pieces of tensors views: transformers asks for contiguous ones, to write them to files."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.contiguous else func(*args, **(kwargs or {}))
 
 
 def filled_model(model: Model, dtype: torch.dtype, device: torch.device) -> Any:

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2Config
 from transformers.utils import logging
 
 import good_families
-from broken_pairs import CATALOGUE, Broken, adapter, pool
+from broken_pairs import CATALOGUE, Broken, adapter, lora_config, pool, with_adapter
+from evo_merge.errors import IncompatibleModelsError
+from evo_merge.models.assemble import Assembler
+from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.checks.kinds import KINDS
+from evo_merge.models.pool import Pool
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +56,59 @@ def test_nothing_is_found_in_a_good_family(command, good: Callable[[str], Path],
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
 
 
+@pytest.mark.parametrize("family", good_families.CONFIGS)
+def test_a_good_family_is_merged_in_memory_as_it_is_built(
+    good: Callable[[str], Path], tmp_path: Path, family: str, make_recipe: Callable[..., ParameterSpaceRecipe]
+) -> None:
+    folder = good(family)
+    rule = ParameterRule(("*",), {"weight": (2.5, 0.25)})
+    recipe = make_recipe("task_arithmetic", folder / "base", {name: folder / name for name in "ab"}, rule)
+    models = Pool.of_recipe(recipe)
+    write_checkpoint(recipe, models, tmp_path / "built")
+    built, base = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "built", folder / "base"))
+    assembler = Assembler(models, torch.device("cpu"))
+    mixed = assembler.assemble(recipe)
+    tokens = torch.tensor([[3, 9, 27, 4, 11, 2]])
+    with torch.no_grad():
+        of_mixed, of_built, of_base = (model(tokens).logits for model in (mixed, built, base))
+    assert torch.equal(of_mixed, of_built)
+    assert not torch.equal(of_mixed, of_base)
+    written = load_file(tmp_path / "built" / "model.safetensors")
+    held = dict(assembler.tensors(recipe))
+    assert held.keys() == written.keys()
+    assert all(torch.equal(tensor, written[name]) for name, tensor in held.items())
+
+
+def test_what_a_search_cannot_write_in_place_can_be_built(
+    copied: Callable[[str], Path], tmp_path: Path, make_recipe: Callable[..., ParameterSpaceRecipe]
+) -> None:
+    folder = copied("llama")
+    (broken,) = (each for each in CATALOGUE if each.finding == "rearranged")
+    broken.make(folder)
+    rule = ParameterRule(("*",), {"weight": (1.0, 0.0)})
+    recipe = make_recipe("linear", None, {name: folder / name for name in "ab"}, rule)
+    models = Pool.of_recipe(recipe)
+    with pytest.raises(IncompatibleModelsError, match="transformers rearranges weights of 'hrm_text' when it loads them"):
+        Assembler(models, torch.device("cpu")).assemble(recipe)
+    write_checkpoint(recipe, models, tmp_path / "built")
+    own, built = (load_file(path / "model.safetensors") for path in (folder / "a", tmp_path / "built"))
+    assert all(torch.equal(tensor, built[name]) for name, tensor in own.items())
+
+
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["embed_tokens"]])
 def test_nothing_is_found_in_an_adapter_that_fits(command, copied: Callable[[str], Path], modules: list[str]) -> None:
     ended = command(*adapter(copied("llama"), target_modules=modules), verb="check")
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
+
+
+def test_nothing_is_found_in_an_adapter_of_transposed_matrices_that_fits(command, tmp_path: Path) -> None:
+    for seed, name in enumerate(("base", "a"), start=1):  # GPT-2's matrices are (in, out), and c_attn is not square
+        config = GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=1)
+        good_families.save(tmp_path / name, config, seed, near=1)
+    ended = command(*adapter(tmp_path, target_modules=["c_attn"], fan_in_fan_out=True), verb="check")
+    assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
+    lora_config(tmp_path, fan_in_fan_out=False)
+    assert "refusal  adapter_shapes" in command(*with_adapter(tmp_path), verb="check").out
 
 
 @pytest.mark.parametrize("broken", CATALOGUE, ids=lambda broken: broken.name)

@@ -118,7 +118,8 @@ def _fit(
             continue
         down, up = pair["A"], pair["B"]  # (rank, in) and (out, rank)
         made_for = (down[-1], up[0]) if name.endswith(_EMBEDDINGS) else (up[0], down[-1])  # of embeddings it is transposed
-        if name in facts.shapes and facts.shapes[name] != made_for:
+        fits = [made_for, made_for[::-1]] if config.get("fan_in_fan_out") else [made_for]  # GPT-2's are (in, out)
+        if name in facts.shapes and facts.shapes[name] not in fits:
             odd.append(f"{name} {facts.shapes[name]}, and the adapter's {made_for}")
         if down[0] != up[-1] or down[0] not in expected:
             ranks.append(f"{name} of rank {down[0]}" + (f" and {up[-1]}" if up[-1] != down[0] else ""))

@@ -14,6 +14,7 @@ from evo_merge.findings import Finding
 from evo_merge.models.checks import kinds
 from evo_merge.models.checks.tokens import TokenizerFacts, tokenizer_facts
 from evo_merge.models.pool import Model, StoredModel
+from evo_merge.models.skeleton import are_views, as_in_files
 
 _T = TypeVar("_T")
 
@@ -70,6 +71,12 @@ class Facts:
         """Whether its weights are on this machine; for a plan they may be left on the hub."""
         return self.stored is None or self.stored.files.hub is None
 
+    @property
+    def is_rearranged(self) -> bool:
+        """Whether transformers rearranges its weights when it loads them, so that they cannot be written in place."""
+        built = None if self.expected is None else _built(_Keyed.of(self.model.config))
+        return built is not None and not built.in_place
+
     def lacking(self) -> list[str]:
         """Tensors that its config asks for and its files do not have."""
         if self.expected is None or self.shapes is None:
@@ -103,16 +110,14 @@ def facts_of(model: Model, tokenizers: dict[str, TokenizerFacts]) -> tuple[Facts
     tokenizer = tried(lambda: tokenizer_facts(model, tokenizers))
     is_mute = tokenizer is None and len(found) == n_found
     settings = None if config is None else dict(config.get_text_config().to_dict())
-    key = "" if config is None else json.dumps(config.to_dict(), sort_keys=True, default=str)
-    expected = None if config is None else tried(lambda: expected_shapes(key, config))
+    expected = None if config is None else tried(lambda: expected_shapes(config))
     return Facts(model, settings, shapes, dtypes, expected, tokenizer, is_mute), list(dict.fromkeys(found))
 
 
-def expected_shapes(key: str, config: Any) -> Mapping[str, tuple[int, ...]] | None:
+def expected_shapes(config: Any) -> Mapping[str, tuple[int, ...]] | None:
     """Shapes of the tensors that a checkpoint of that config has, by the names that are written to files.
 
     Args:
-        key: Tells configs apart.
         config: Of transformers.
 
     Returns:
@@ -121,7 +126,8 @@ def expected_shapes(key: str, config: Any) -> Mapping[str, tuple[int, ...]] | No
     Raises:
         ModelError: The config asks for a model that cannot be.
     """
-    return _expected(_Keyed(key, config))
+    built = _built(_Keyed.of(config))
+    return None if built is None else built.shapes
 
 
 def writes_text(config: Any) -> bool:
@@ -136,6 +142,10 @@ class _Keyed:
     key: str
     config: Any
 
+    @classmethod
+    def of(cls, config: Any) -> "_Keyed":
+        return cls(json.dumps(config.to_dict(), sort_keys=True, default=str), config)
+
     def __hash__(self) -> int:
         return hash(self.key)
 
@@ -143,10 +153,15 @@ class _Keyed:
         return isinstance(other, _Keyed) and self.key == other.key
 
 
+@dataclass(frozen=True)
+class _Built:
+    shapes: Mapping[str, tuple[int, ...]]
+    in_place: bool
+
+
 @lru_cache(maxsize=64)
-def _expected(keyed: _Keyed) -> Mapping[str, tuple[int, ...]] | None:
+def _built(keyed: _Keyed) -> _Built | None:
     from transformers import AutoModelForCausalLM
-    from transformers.core_model_loading import revert_weight_conversion
 
     config = keyed.config
     if not writes_text(config):
@@ -154,7 +169,7 @@ def _expected(keyed: _Keyed) -> Mapping[str, tuple[int, ...]] | None:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever an architecture makes of a setting that cannot be
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"the config of type '{config.model_type}' asks for a model that cannot be: {reason}",
@@ -162,6 +177,5 @@ def _expected(keyed: _Keyed) -> Mapping[str, tuple[int, ...]] | None:
             finding="unreadable_config",
         ) from error
     model.tie_weights()
-    # Tied ones once. Some architectures are written under other names than they compute with: experts each by itself.
-    named = revert_weight_conversion(model, dict(model.named_parameters()))
-    return {name: tuple(tensor.shape) for name, tensor in named.items()}
+    tensors = as_in_files(model)
+    return _Built({name: tuple(tensor.shape) for name, tensor in tensors.items()}, are_views(tensors.values(), model))

@@ -72,6 +72,12 @@ CONFIG_MISMATCH = Kind(
     "tensors of other shapes than the config says",
     "put the config that belongs to the weights there",
 )
+REARRANGED = Kind(
+    "rearranged",
+    "refusal",
+    "weights that transformers rearranges when it loads them, so that a search cannot write candidates in memory (HRM-Text)",
+    "write a recipe and build it (evo_merge.build); a search over such models is not possible yet",
+)
 TOKEN_OUT_OF_RANGE = Kind(
     "token_out_of_range",
     "warning",

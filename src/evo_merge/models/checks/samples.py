@@ -10,7 +10,7 @@ from math import prod, sqrt
 import torch
 from torch import Tensor
 
-from evo_merge.errors import EvoMergeError
+from evo_merge.errors import EvoMergeError, ModelError
 from evo_merge.findings import Finding
 from evo_merge.mergeability import ancestry
 from evo_merge.models.checks import kinds
@@ -193,5 +193,7 @@ def sampled_or_finding(facts: Facts) -> tuple[Sampled | None, list[Finding]]:
     """The sample of a model, or why it cannot be read."""
     try:
         return sample(facts), []
+    except ModelError as error:
+        return None, [kinds.of_error(error, facts.name)]
     except (EvoMergeError, OSError, RuntimeError) as error:
         return None, [kinds.UNREADABLE.found(f"{facts.label} cannot be read: {error}", facts.name)]
