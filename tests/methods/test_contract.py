@@ -151,7 +151,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def merge_all(folder: Path, method: MergeMethod, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor]]:
-    monkeypatch.setattr(facts, "expected_shapes", lambda key, config: None)  # the tensors are those of no architecture
+    monkeypatch.setattr(facts, "expected_shapes", lambda config: None)  # the tensors are those of no architecture
 
     def merge(order: list[str], **changes: Any) -> dict[str, Tensor]:
         names = [f"source{i}" for i in range(n_sources_of(method))]
