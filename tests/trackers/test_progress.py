@@ -175,3 +175,4 @@ def test_closing_twice_or_without_a_start_is_no_error(pipe):
     progress = Progress(pipe)
     progress.close()
     progress.close()
+    assert pipe.file.getvalue() == ""

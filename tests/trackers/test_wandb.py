@@ -263,3 +263,4 @@ def test_each_run_of_a_process_is_kept_below_the_folder_it_was_started_in(story,
 
 def test_a_tracker_that_never_started_closes(tmp_path):
     WandbTracker("id1", tmp_path, **OPTIONS).close()
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """What a setting of mergekit's YAML is for one tensor: a value, a gradient over the layers, or a choice by filters."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +74,8 @@ def _chosen(document: Document, conditions: list[Any], place: Place, tensor: str
 
 def _number(document: Document, value: Any, place: Place) -> float:
     if isinstance(value, str):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-3 as text
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as text
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise document.error(place, f"{value!r} is no number")
     return value

@@ -30,6 +30,7 @@ class Breadcrumbs:
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
     elementwise: ClassVar[bool] = False
+    vote: ClassVar[bool] = False  # whether only what agrees in sign is summed
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
@@ -57,4 +58,4 @@ class Breadcrumbs:
     ) -> Tensor:
         """Merge one whole tensor; ``weight``, ``density`` and ``gamma`` are ``(n_models,)``; density 0 drops a source."""
         vectors = keep_middle(tensors.task_vectors, density, gamma, state, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=False, normalize=self.normalize)
+        return add_to_base(tensors, vectors, weight, lambda_, vote=self.vote, normalize=self.normalize)

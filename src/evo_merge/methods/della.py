@@ -26,6 +26,7 @@ class Della:
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
     elementwise: ClassVar[bool] = False
+    vote: ClassVar[bool] = True  # whether only what agrees in sign is summed
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
@@ -53,4 +54,4 @@ class Della:
     ) -> Tensor:
         """Merge one whole tensor; ``weight``, ``density`` and ``epsilon`` are ``(n_models,)``; density 0 drops a source."""
         vectors = drop_by_rank(tensors.task_vectors, density, epsilon, state, noise, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=True, normalize=self.normalize)
+        return add_to_base(tensors, vectors, weight, lambda_, vote=self.vote, normalize=self.normalize)

@@ -3,54 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
-from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
-from evo_merge.methods.sparsify import check_rescale, drop_by_rank, rank_magnitudes
+from evo_merge.methods.della import Della
 
 
 @dataclass(frozen=True, slots=True)
-class DellaLinear:
-    """The base plus the weighted sum of task vectors thinned by chance, larger entries kept more often.
+class DellaLinear(Della):
+    """``della`` without the vote: the base plus the weighted sum of the thinned task vectors.
 
     Attributes:
-        rescale: ``density`` divides each survivor by its own probability, as the paper does; ``norm`` multiplies all of them so
-            that their absolute values sum to what they did before, as mergekit does; ``none`` leaves them.
+        rescale: As for ``della``.
         normalize: Divide the sum by the sum of the weights. A sum of 0 leaves it.
     """
 
-    rescale: str = "density"
     normalize: bool = False
 
-    needs_base: ClassVar[bool] = True
-    n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = False
-    parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("weight", low=0.0, high=1.0, start=0.5),
-        Parameter("density", low=0.0, high=1.0, start=0.5),
-        Parameter("epsilon", low=0.0, high=0.3, start=0.15, optional=True),
-        LAMBDA,
-    )
-
-    def __post_init__(self) -> None:
-        check_rescale(self.rescale)
-
-    def prepare(self, tensors: AlignedTensors) -> Tensor:
-        """The rank of every entry's magnitude in its row, ``(n_models, *shape)``."""
-        return rank_magnitudes(tensors.task_vectors)
-
-    def merge(
-        self,
-        tensors: AlignedTensors,
-        state: Tensor,
-        noise: Noise,
-        *,
-        weight: Tensor,
-        density: Tensor,
-        epsilon: Tensor,
-        lambda_: Tensor = ONE,
-    ) -> Tensor:
-        """Merge one whole tensor; ``weight``, ``density`` and ``epsilon`` are ``(n_models,)``; density 0 drops a source."""
-        vectors = drop_by_rank(tensors.task_vectors, density, epsilon, state, noise, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=False, normalize=self.normalize)
+    vote: ClassVar[bool] = False
