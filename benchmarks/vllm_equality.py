@@ -13,6 +13,7 @@ than 99 % of the answers are equal.
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--candidates", type=int, default=len(WEIGHTS))
     parser.add_argument("--speculation", type=json.loads, default=NGRAM, help="vLLM's speculative_config as JSON, or null")
-    parser.add_argument("--python", default=None, help="of the environment that has vLLM")
+    parser.add_argument("--python", default=os.environ.get("EVO_MERGE_VLLM_PYTHON"), help="of the environment that has vLLM")
     given = parser.parse_args()
     torch.set_num_threads(1)
     sources = [{"name": name, "model": path} for name, path in zip("ab", given.models, strict=True)]
