@@ -1,103 +1,194 @@
-"""Seconds a candidate takes to merge, beside the time it takes to copy the same bytes: ``python benchmarks/merge.py``.
+"""Seconds a candidate takes to merge in memory, beside what copying the same bytes takes: ``python benchmarks/merge.py``.
 
-A base and three sources of random numbers in the shape of a 135M model. The floor reads all of them and writes one model,
-measured in the same run; what counts is the ratio.
+A base and three sources of random numbers in the shape of SmolLM2-135M, written to a temporary folder and opened as any pool
+is. What is timed is what a search does for each candidate: the weights of the model on the device become those of the next
+recipe, all of whose numbers are new. The floor is measured in the same run: the bytes of all models read and of one written,
+at the speed at which whole models are copied. What counts are the ratios.
+
+``--mergekit PYTHON`` also times ``mergekit-yaml`` on the same models and numbers, in the environment of that interpreter.
 """
 
+import argparse
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
 
 import torch
+import yaml
+from safetensors.torch import save_file
+from transformers import LlamaConfig
 
 from evo_merge.methods.base import method_from_recipe
-from evo_merge.models.merging import MergedTensors, check_mixture
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+from evo_merge.models.assemble import MixedModel
+from evo_merge.models.pool import Pool
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 
-SHAPES = [(49152, 576)] + 30 * [(576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]
-METHODS = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties")
-N_SOURCES, REPEATS = 3, 3
-
-
-class InMemory:
-    """Tensors that wait in memory, in place of a pool's."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.device = torch.device("cpu")
-        self._tensors = {
-            (reference, str(i)): torch.randn(shape, generator=generator).to(dtype)
-            for reference in ("base", "a", "b", "c")
-            for i, shape in enumerate(SHAPES)
-        }
-        self._states: dict[object, object] = {}
-
-    def read(self, reference: ModelReference, name: str) -> torch.Tensor:
-        """A tensor of a model."""
-        return self._tensors[reference.model, name]
-
-    def state(self, method, recipe, name, tensors):
-        """What the method finds once a run."""
-        key = (method, name)
-        if key not in self._states:
-            self._states[key] = method.prepare(tensors())
-        return self._states[key]
-
-    def copy_seconds(self, dtype: torch.dtype) -> float:
-        """Read every model and write one."""
-        sources = [self._tensors["abc"[k], str(i)] for i in range(len(SHAPES)) for k in range(N_SOURCES)]
-        target = [torch.empty(shape, dtype=dtype) for shape in SHAPES]
-
-        def once() -> None:
-            for tensor in sources:
-                tensor.sum()
-            for i, tensor in enumerate(target):
-                tensor.copy_(self._tensors["base", str(i)])
-
-        return _median(once)
+ENTRYWISE = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties")
+OTHERS = ("model_stock", "sce", "ram", "della")
+SOURCES = ("a", "b", "c")
+CPU = torch.device("cpu")
+PREPARED = 3  # candidates after which every order of magnitudes is sorted
 
 
 def main() -> int:
     """Print one table."""
-    print(f"{'dtype':<10}{'method':<18}{'seconds':>9}{'floor':>9}{'ratio':>8}")
-    for name in ("bfloat16", "float32"):
-        dtype = getattr(torch, name)
-        models = InMemory(dtype)
-        floor = models.copy_seconds(dtype)
-        for method in METHODS:
-            tensors = MergedTensors(models, recipe := _recipe(method, name), check_mixture(recipe))  # type: ignore[arg-type]
-            _merge_all(tensors)  # prepares what is found once a run
-            seconds = _median(lambda tensors=tensors: _merge_all(tensors))
-            print(f"{name:<10}{method:<18}{seconds:>9.3f}{floor:>9.3f}{seconds / floor:>8.1f}", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mergekit", help="the interpreter of an environment with mergekit")
+    parser.add_argument("--methods", nargs="*", default=[*ENTRYWISE, *OTHERS])
+    parser.add_argument("--dtypes", nargs="*", default=["bfloat16", "float32"])
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads; seconds a candidate, the best of {given.repeats}")
+    columns = f"{'first':>8}{'chunks':>8}{'compiled':>9}{'floor':>8}{'ratio':>7}{'1 layer':>9}"
+    print(f"{'dtype':<10}{'method':<18}{columns}{'mergekit':>10}{'ratio':>7}")
+    for dtype in given.dtypes:
+        with tempfile.TemporaryDirectory() as folder:
+            _write_models(Path(folder), getattr(torch, dtype))
+            floor = _floor(Path(folder), given.repeats)
+            for method in given.methods:
+                print(_row(Path(folder), method, dtype, floor, given.repeats, given.mergekit), flush=True)
     return 0
 
 
-def _merge_all(tensors: MergedTensors) -> None:
-    for i in range(len(SHAPES)):
-        tensors[str(i)]
+def _row(folder: Path, method: str, dtype: str, floor: float, repeats: int, mergekit: str | None) -> str:
+    first, chunks = _seconds(folder, method, dtype, "never", repeats)[:2]
+    compiled, layer = _seconds(folder, method, dtype, "always", repeats)[1:] if method in ENTRYWISE else (None, None)
+    best = chunks if compiled is None else compiled
+    row = f"{dtype:<10}{method:<18}{first:>8.2f}{chunks:>8.3f}"
+    row += f"{'':>9}" if compiled is None else f"{compiled:>9.3f}"
+    row += f"{floor:>8.3f}{best / floor:>7.1f}" + (f"{'':>9}" if layer is None else f"{layer:>9.4f}")
+    if mergekit is not None and (theirs := _mergekit_seconds(folder, method, dtype, mergekit)) is not None:
+        row += f"{theirs:>10.1f}{theirs / best:>6.0f}x"
+    return row
 
 
-def _recipe(method: str, dtype: str) -> ParameterSpaceRecipe:
-    parts = {parameter.name: (0.5,) * N_SOURCES for parameter in method_from_recipe(method, {}).parameters}
+def _seconds(folder: Path, method: str, dtype: str, compile: str, repeats: int) -> tuple[float, float, float]:
+    """Of the first candidate, of those once everything is prepared, and of one in which a single layer differs."""
+    pool = Pool(base=str(folder / "base"), sources=[str(folder / name) for name in SOURCES], out_dtype=dtype, compile=compile)
+    model = MixedModel(pool, CPU, ())
+    steps = count()
+
+    def candidate() -> None:
+        model.assemble(_recipe(pool, method, dtype, next(steps)))
+
+    first = _best(candidate, 1)
+    for _ in range(PREPARED):
+        candidate()
+    every = _best(candidate, repeats)
+
+    def layer() -> None:
+        model.assemble(_recipe(pool, method, dtype, 0, layer=next(steps)))
+
+    layer()
+    return first, every, _best(layer, repeats)
+
+
+def _recipe(pool: Pool, method: str, dtype: str, step: int, layer: int | None = None) -> ParameterSpaceRecipe:
+    """Numbers that are others at every step, everywhere or in one layer."""
+    taken = method_from_recipe(method, {})
+
+    def values(step: int) -> dict[str, tuple[float, ...] | float]:
+        found: dict[str, tuple[float, ...] | float] = {}
+        for parameter in taken.parameters:
+            one = parameter.low + (0.4 + 0.001 * (step % 100)) * (parameter.high - parameter.low)
+            found[parameter.name] = (one,) * len(pool.sources) if parameter.per_source else one
+        return found
+
+    rules = [ParameterRule(("*",), values(step))]
+    if layer is not None:
+        rules.insert(0, ParameterRule(("model.layers.7.*",), values(layer)))
     return ParameterSpaceRecipe(
-        base=ModelReference("base"),
-        sources=tuple(Source(name, ModelReference(name)) for name in "abc"),
+        base=pool.base.reference if taken.needs_base and pool.base is not None else None,
+        sources=pool.recipe_sources,
         method=method,
         options={},
-        parameters=(ParameterRule(("*",), parts),),
+        parameters=tuple(rules),
         seed=0,
         dtype="float32",
         out_dtype=dtype,
     )
 
 
-def _median(action) -> float:
+def _write_models(folder: Path, dtype: torch.dtype) -> None:
+    """SmolLM2's shape; the sources are the base and a tenth of its size in another direction."""
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+        architectures=["LlamaForCausalLM"],
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    base: dict[str, torch.Tensor] = {}
+    for seed, name in enumerate(("base", *SOURCES)):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {key: 0.02 * torch.randn(shape, generator=generator) for key, shape in _shapes(config)}
+        base = base or tensors
+        if name != "base":
+            tensors = {key: base[key] + 0.1 * tensor for key, tensor in tensors.items()}
+        config.save_pretrained(folder / name)
+        save_file({k: t.to(dtype) for k, t in tensors.items()}, folder / name / "model.safetensors", metadata={"format": "pt"})
+
+
+def _shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden, inter, kv = config.hidden_size, config.intermediate_size, config.num_key_value_heads * 64
+    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
+    yield "model.norm.weight", (hidden,)
+    for i in range(config.num_hidden_layers):
+        for part, shape in (
+            ("self_attn.q_proj", (hidden, hidden)),
+            ("self_attn.k_proj", (kv, hidden)),
+            ("self_attn.v_proj", (kv, hidden)),
+            ("self_attn.o_proj", (hidden, hidden)),
+            ("mlp.gate_proj", (inter, hidden)),
+            ("mlp.up_proj", (inter, hidden)),
+            ("mlp.down_proj", (hidden, inter)),
+            ("input_layernorm", (hidden,)),
+            ("post_attention_layernorm", (hidden,)),
+        ):
+            yield f"model.layers.{i}.{part}.weight", shape
+
+
+def _floor(folder: Path, repeats: int) -> float:
+    """A copy reads one model and writes one; a merge reads the base and all sources and writes one."""
+    size = (folder / "base" / "model.safetensors").stat().st_size
+    source, target = torch.ones(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+    return _best(lambda: target.copy_(source), 2 * repeats) * (len(SOURCES) + 2) / 2
+
+
+def _mergekit_seconds(folder: Path, method: str, dtype: str, python: str) -> float | None:
+    """Of ``mergekit-yaml``, once, or ``None`` where it fails."""
+    per_source = {p.name: p.low + 0.4 * (p.high - p.low) for p in method_from_recipe(method, {}).parameters if p.per_source}
+    models = [{"model": str(folder / name), "parameters": per_source} for name in SOURCES]
+    config = {"merge_method": method, "models": models, "dtype": "float32", "out_dtype": dtype}
+    if method != "linear":
+        config["base_model"] = str(folder / "base")
+    (folder / "mergekit.yml").write_text(yaml.safe_dump(config))
+    command = [str(Path(python).parent / "mergekit-yaml"), str(folder / "mergekit.yml"), str(folder / "merged")]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(f"mergekit, {method}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return time.perf_counter() - started
+
+
+def _best(action: Callable[[], object], repeats: int) -> float:
+    """The quickest of some: what others do on the machine only adds to it."""
     times = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         started = time.perf_counter()
         action()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return min(times) if repeats > 1 else statistics.mean(times)
 
 
 if __name__ == "__main__":

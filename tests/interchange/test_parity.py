@@ -48,9 +48,12 @@ def test_all_cases_are_here() -> None:
     assert len(CASES) == 41
 
 
-def test_a_merge_in_memory_equals_mergekits(case: str) -> None:
+@pytest.mark.parametrize("compile", ["never", pytest.param("always", marks=pytest.mark.slow)])
+def test_a_merge_in_memory_equals_mergekits(case: str, compile: str) -> None:
     recipe = recipe_of(case)
-    model = Assembler(Pool.of_recipe(recipe), torch.device("cpu")).assemble(recipe)
+    pool = Pool.of_recipe(recipe)
+    pool.compile = compile
+    model = Assembler(pool, torch.device("cpu")).assemble(recipe)
     assert_equals_mergekits({name: parameter.data for name, parameter in model.named_parameters()}, case)
 
 

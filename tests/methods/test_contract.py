@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from evo_merge.methods.base import AlignedTensors, MergeMethod, arguments, method_from_recipe, name_of, options_of
+from evo_merge.methods.entrywise import Entrywise
 from evo_merge.methods.noise import EntryNoise
-from evo_merge.models import merging
+from evo_merge.models import engine, merging
 from evo_merge.models.checks import facts
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
@@ -109,10 +110,11 @@ def test_merging_does_not_change_the_callers_tensors(method: MergeMethod) -> Non
 
 
 def test_the_keywords_are_the_parameters(method: MergeMethod) -> None:
-    signature = inspect.signature(type(method).merge)
+    called = type(method).numbers if isinstance(method, Entrywise) else type(method).merge
+    signature = inspect.signature(called)
     keywords = [name for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
     assert keywords == [parameter.keyword for parameter in method.parameters]
-    assert list(signature.parameters)[:4] == ["self", "tensors", "state", "noise"]
+    assert list(signature.parameters)[:4] in (["self", "tensors", "state", "noise"], ["self", "vectors", "order", "bits"])
 
 
 def test_the_parameters_start_inside_their_box(method: MergeMethod) -> None:
@@ -184,6 +186,7 @@ def test_chunks_and_order_change_no_bit(
     assert {name: tuple(tensor.shape) for name, tensor in whole.items()} == TENSORS
     for size in (1, 7, 64):
         monkeypatch.setattr(merging, "_CHUNK", size)
+        monkeypatch.setattr(engine, "_CHUNK", size)
         shuffled = random.Random(size).sample(names, len(names))
         pieces = merge_all(shuffled, dtype=dtype)
         assert all(torch.equal(whole[name], pieces[name]) for name in names)

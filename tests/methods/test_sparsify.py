@@ -6,13 +6,34 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo_merge.methods.base import as_parameter
-from evo_merge.methods.magnitudes import count_magnitudes
-from evo_merge.methods.sparsify import drop_and_rescale, keep_largest
+from evo_merge.methods.base import AlignedTensors, as_parameter
+from evo_merge.methods.dare_linear import DareLinear
+from evo_merge.methods.entrywise import Thinned
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
+from evo_merge.methods.sparsify import banded, keep_largest, trimmed
+
+
+def task_vectors(vectors: Tensor) -> TaskVectors:
+    return TaskVectors(tuple(vectors), None, vectors.dtype)
+
+
+def above(vector: Tensor, thinned: Thinned) -> Tensor:
+    """What is kept, by comparing magnitude and place with the boundaries."""
+    magnitude, place = vector.float().abs().flatten(), torch.arange(vector.numel())
+    low, high = thinned.low, thinned.high
+    kept = (magnitude > low.magnitude) | ((magnitude == low.magnitude) & (place >= low.index))
+    outlier = (magnitude > high.magnitude) | ((magnitude == high.magnitude) & (place >= high.index))
+    return (kept & ~outlier).reshape(vector.shape)
 
 
 def trim(vectors: Tensor, density: list[float]) -> Tensor:
-    return keep_largest(vectors, torch.tensor(density, dtype=torch.float64), count_magnitudes(vectors))
+    """All of the equal ones, by selection, by selection again, and by the sorted order."""
+    shares = torch.tensor(density, dtype=torch.float64)
+    order, kept = MagnitudeOrder(), keep_largest(vectors, shares, "none", "all")
+    for _ in range(4):
+        for vector, thinned, expected in zip(vectors, trimmed(task_vectors(vectors), shares, order), kept, strict=True):
+            assert torch.equal(torch.where(vector.float().abs() >= thinned.low.magnitude, vector, 0.0), expected)
+    return kept
 
 
 def sorted_trim(vector: Tensor, density: float) -> Tensor:
@@ -64,7 +85,7 @@ def test_the_number_kept_is_the_whole_part_of_the_share() -> None:
 @pytest.mark.parametrize(("share", "n", "n_kept"), [(0.7, 10, 7), (0.9, 10, 9), (0.33, 100, 33), (0.77, 4100, 3157)])
 def test_a_share_that_gives_a_whole_number_loses_no_entry_to_rounding(share: float, n: int, n_kept: int) -> None:
     vectors = torch.randperm(n, generator=torch.Generator().manual_seed(0))[None].float() + 1
-    kept = keep_largest(vectors, as_parameter((share,)), count_magnitudes(vectors))
+    kept = keep_largest(vectors, as_parameter((share,)), "none", "all")
     assert int((kept != 0).sum()) == n_kept
 
 
@@ -89,6 +110,26 @@ def test_higher_densities_keep_what_lower_ones_kept() -> None:
 def test_survivors_of_chance_are_divided_by_the_density(dtype: torch.dtype) -> None:
     noise = torch.tensor([0.0, 0.2499, 0.25, 0.9])
     vectors = torch.tensor([[1.0, -2.0, 3.0, 4.0]], dtype=dtype)
-    dropped = drop_and_rescale(vectors, torch.tensor([0.25]), lambda _: noise, "density")
-    assert dropped.tolist() == [[4.0, -8.0, 0.0, 0.0]]
+    tensors = AlignedTensors(vectors, torch.zeros_like(noise, dtype=dtype))
+    method = DareLinear()
+    one, share = torch.ones(1), torch.tensor([0.25])
+    dropped = method.merge(tensors, method.prepare(tensors), lambda _: noise, weight=one, density=share)
+    assert dropped.tolist() == [4.0, -8.0, 0.0, 0.0]
     assert dropped.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_band_has_as_many_entries_as_its_shares_say_and_the_largest_of_them(dtype: torch.dtype) -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        vector = random_vector(rng, (rng.choice([1, 2, 17, 300]),)).clamp(-6e4, 6e4).to(dtype)
+        share, gamma = rng.choice([0.0, 0.3, 1.0, rng.random()]), rng.choice([0.0, 0.1, 1.0, rng.random()])
+        # By a plain sort; of equal entries the last are the largest.
+        descending = sorted(range(len(vector)), key=lambda i, v=vector: (abs(float(v[i])), i), reverse=True)
+        n_kept = int(share * len(vector))
+        upper = min(len(vector), n_kept + int(gamma * len(vector)))
+        order = MagnitudeOrder()
+        for _ in range(3):  # by selection, and by the sorted order
+            thinned = banded(task_vectors(vector[None]), torch.tensor([share]).double(), torch.tensor([gamma]).double(), order)
+            kept = above(vector, thinned[0]).nonzero().flatten().tolist()
+            assert kept == sorted(descending[upper - n_kept : upper])

@@ -22,7 +22,7 @@ LATER: Final = {"later": True}
 
 SHARES: Final = ("density", "gamma", "select_topk")  # parameters that lie in [0, 1]
 
-_NO_SHARE = 1e-8  # 0.1 + 0.2 - 0.3 is not quite 0; the peers' threshold
+NO_SHARE = 1e-8  # 0.1 + 0.2 - 0.3 is not quite 0; the peers' threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +122,22 @@ def as_vectors(values: Tensor) -> Tensor:
     return values.reshape(len(values), values[0].numel())
 
 
-def sum_over_models(values: Tensor) -> Tensor:
-    """Sum over the first dimension in the order of the sources: the same bits for every chunking, thread count and device.
+def sum_over_models(values: Tensor | Sequence[Tensor]) -> Tensor:
+    """Sum over the models in the order of the sources: the same bits for every chunking, thread count and device.
 
     Half precisions are summed in ``float32`` and rounded once, as torch does: a vote may hang on the last bit.
     """
-    total = values[0].to(torch.promote_types(values.dtype, torch.float32), copy=True)
+    dtype = values[0].dtype
+    total = values[0].to(torch.promote_types(dtype, torch.float32))
     for value in values[1:]:
-        total += value
-    return total.to(values.dtype)
+        total = total + value
+    return total.to(dtype)
 
 
 def divided_by_sum(total: Tensor, weight: Tensor) -> Tensor:
     """A weighted sum ``(*shape)`` divided by the sum of the weights ``(n_models,)``; where that is 0, the sum as it is."""
     share = float(weight.sum())
-    return total if abs(share) < _NO_SHARE else total * (1.0 / share)  # as a GPU divides by a number
+    return total if abs(share) < NO_SHARE else total * (1.0 / share)  # as a GPU divides by a number
 
 
 def options_of(method: MergeMethod) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
-from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
-from evo_merge.methods.magnitudes import MagnitudeCounts, count_magnitudes
-from evo_merge.methods.sparsify import check_rescale, keep_middle
+from evo_merge.methods.base import Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, divisor
+from evo_merge.methods.entrywise import Bits, Entrywise, Form, Numbers, numbers_of, with_norms
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
+from evo_merge.methods.sparsify import banded, check_rescale
 
 
 @dataclass(frozen=True, slots=True)
-class Breadcrumbs:
+class Breadcrumbs(Entrywise):
     """The base plus the weighted sum of task vectors without their largest and smallest entries.
 
     ``gamma`` is the share of the largest entries that is dropped, ``density`` the share of all that is kept; 1 - ``gamma`` -
@@ -29,7 +30,6 @@ class Breadcrumbs:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = False
     vote: ClassVar[bool] = False  # whether only what agrees in sign is summed
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
@@ -41,21 +41,23 @@ class Breadcrumbs:
     def __post_init__(self) -> None:
         check_rescale(self.rescale, ("norm", "none"))
 
-    def prepare(self, tensors: AlignedTensors) -> MagnitudeCounts:
-        """Counts of the task vectors' magnitudes, which make both thresholds look-ups."""
-        return count_magnitudes(tensors.task_vectors)
+    @property
+    def form(self) -> Form:
+        """A sum of task vectors of which a band of magnitudes is kept."""
+        return Form(thinning="band", vote=self.vote, mean=self.vote and self.normalize)
 
-    def merge(
+    def numbers(
         self,
-        tensors: AlignedTensors,
-        state: MagnitudeCounts,
-        noise: Noise,
+        vectors: TaskVectors,
+        order: MagnitudeOrder,
+        bits: Bits,
         *,
         weight: Tensor,
         density: Tensor,
         gamma: Tensor,
         lambda_: Tensor = ONE,
-    ) -> Tensor:
-        """Merge one whole tensor; ``weight``, ``density`` and ``gamma`` are ``(n_models,)``; density 0 drops a source."""
-        vectors = keep_middle(tensors.task_vectors, density, gamma, state, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=self.vote, normalize=self.normalize)
+    ) -> Numbers:
+        """Of one tensor; ``weight``, ``density`` and ``gamma`` are ``(n_models,)``; density 0 drops a source."""
+        share = divisor(weight, vote=self.vote, normalize=self.normalize)
+        numbers = numbers_of(weight, banded(vectors, density, gamma, order), divisor=share, lambda_=float(lambda_))
+        return with_norms(self.form, vectors, numbers, bits) if self.rescale == "norm" else numbers

@@ -3,10 +3,12 @@
 All methods that add task vectors to a base are a way to thin them (``sparsify.py``) and this.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Parameter, divided_by_sum, per_model, sum_over_models
+from evo_merge.methods.base import NO_SHARE, AlignedTensors, Parameter, sum_over_models
 
 LAMBDA = Parameter("lambda", low=0.5, high=1.5, start=1.0, per_source=False, optional=True, searched=False)
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -29,18 +31,42 @@ def add_to_base(
     Returns:
         ``(*shape)``.
     """
-    weighted = per_model(weight, vectors) * vectors
-    if vote:
-        agreeing = agree_in_sign(weighted)
-        total = sum_over_models(torch.where(agreeing, weighted, 0.0))
-        total = mean_over_weights(total, weight, agreeing) if normalize else total
-    else:
-        total = sum_over_models(weighted)
-        total = divided_by_sum(total, weight) if normalize else total
-    if float(lambda_) != 1.0:
-        total = total * float(lambda_)
+    weights = list(weight.to(vectors))
+    weighted = [weight * vector for weight, vector in zip(weights, vectors, strict=True)]
+    total = sum_agreeing(weighted, weights, vote=vote, mean=normalize) * (1.0 / divisor(weight, vote=vote, normalize=normalize))
     assert tensors.base is not None
-    return tensors.base + total
+    return tensors.base + total * float(lambda_)
+
+
+def divisor(weight: Tensor, *, vote: bool, normalize: bool) -> float:
+    """What a weighted sum is divided by to normalise it: with a vote nothing, as that divides each entry by its own weights."""
+    share = 1.0 if vote or not normalize else float(weight.sum())
+    return 1.0 if abs(share) < NO_SHARE else share
+
+
+def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor], *, vote: bool, mean: bool) -> Tensor:
+    """Sum weighted vectors, with a vote only what has the sign that the sum of all has.
+
+    Args:
+        weighted: Of each model ``(*shape)``.
+        weight: Of each model ``()``, of the same dtype.
+        vote: A sum of 0 counts as positive, an entry of 0 never agrees.
+        mean: After a vote, divide each entry by the weights that went into it; where these sum to 0 it stays as it is.
+
+    Returns:
+        ``(*shape)``.
+    """
+    total = sum_over_models(weighted)
+    if not vote:
+        return total
+    positive = total >= 0
+    agreeing = [(positive & (vector > 0)) | (~positive & (vector < 0)) for vector in weighted]
+    # Products: torch chooses between numbers several times as slowly as it multiplies.
+    total = sum_over_models([agrees * vector for agrees, vector in zip(agreeing, weighted, strict=True)])
+    if not mean:
+        return total
+    share = sum_over_models([agrees * each for agrees, each in zip(agreeing, weight, strict=True)])
+    return total / (share + (share == 0))
 
 
 def agree_in_sign(vectors: Tensor) -> Tensor:
@@ -54,15 +80,3 @@ def agree_in_sign(vectors: Tensor) -> Tensor:
     """
     positive = sum_over_models(vectors) >= 0
     return torch.where(positive, vectors > 0, vectors < 0)
-
-
-def mean_over_weights(total: Tensor, weight: Tensor, counted: Tensor) -> Tensor:
-    """Divide a weighted sum by the weights that went into each entry; entries where these sum to 0 stay as they are.
-
-    Args:
-        total: ``(*shape)``.
-        weight: ``(n_models,)``.
-        counted: ``(n_models, *shape)`` ``bool``, which sources went into an entry.
-    """
-    share = sum_over_models(torch.where(counted, per_model(weight, total.expand_as(counted)), 0.0))
-    return total / torch.where(share == 0, 1.0, share)

@@ -5,18 +5,20 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
-from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
-from evo_merge.methods.sparsify import check_rescale, drop_and_rescale
+from evo_merge.methods.base import Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, divisor
+from evo_merge.methods.entrywise import Bits, Entrywise, Form, Numbers, numbers_of, with_norms
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
+from evo_merge.methods.sparsify import by_chance, check_rescale
 
 
 @dataclass(frozen=True, slots=True)
-class DareLinear:
+class DareLinear(Entrywise):
     """The base plus the weighted sum of randomly thinned task vectors.
 
     Attributes:
         rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their
-            absolute values sum to what they did before, as mergekit does (a tensor is not cut then); ``none`` leaves them.
+            absolute values sum to what they did before, as mergekit does; ``none`` leaves them.
         normalize: Divide the sum by the sum of the weights. A sum of 0 leaves it.
     """
 
@@ -25,6 +27,7 @@ class DareLinear:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
+    vote: ClassVar[bool] = False  # whether only what agrees in sign is summed
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
@@ -35,16 +38,14 @@ class DareLinear:
         check_rescale(self.rescale)
 
     @property
-    def elementwise(self) -> bool:
-        """Not where a sum over the tensor is needed."""
-        return self.rescale != "norm"
+    def form(self) -> Form:
+        """A sum of task vectors thinned by chance."""
+        return Form(thinning="chance", vote=self.vote, mean=self.vote and self.normalize)
 
-    def prepare(self, tensors: AlignedTensors) -> None:
-        """Nothing to find."""
-
-    def merge(
-        self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor, lambda_: Tensor = ONE
-    ) -> Tensor:
-        """Merge one tensor, or a chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
-        vectors = drop_and_rescale(tensors.task_vectors, density, noise, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=False, normalize=self.normalize)
+    def numbers(
+        self, vectors: TaskVectors, order: MagnitudeOrder, bits: Bits, *, weight: Tensor, density: Tensor, lambda_: Tensor = ONE
+    ) -> Numbers:
+        """Of one tensor; ``weight`` and ``density`` are ``(n_models,)``, ``lambda_`` ``()``; density 0 drops a source."""
+        share = divisor(weight, vote=self.vote, normalize=self.normalize)
+        numbers = numbers_of(weight, by_chance(density, self.rescale), divisor=share, lambda_=float(lambda_))
+        return with_norms(self.form, vectors, numbers, bits) if self.rescale == "norm" else numbers

@@ -3,48 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
-from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
-from evo_merge.methods.sparsify import check_rescale, drop_and_rescale
+from evo_merge.methods.dare_linear import DareLinear
 
 
 @dataclass(frozen=True, slots=True)
-class DareTies:
-    """Randomly thinned task vectors, summed where they agree in sign: the method of the published evolved models.
+class DareTies(DareLinear):
+    """``dare_linear``, summed where the task vectors agree in sign: the method of the published evolved models.
 
     Attributes:
-        rescale: ``density`` divides survivors by the density, as the paper does; ``norm`` multiplies them so that their
-            absolute values sum to what they did before, as mergekit does (a tensor is not cut then); ``none`` leaves them.
+        rescale: As for ``dare_linear``.
         normalize: Divide by the weights of the agreeing entries, instead of summing them.
     """
 
-    rescale: str = "density"
-    normalize: bool = False
-
-    needs_base: ClassVar[bool] = True
-    n_sources: ClassVar[int | None] = None
-    parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("weight", low=0.0, high=1.0, start=0.5),
-        Parameter("density", low=0.0, high=1.0, start=0.5),
-        LAMBDA,
-    )
-
-    def __post_init__(self) -> None:
-        check_rescale(self.rescale)
-
-    @property
-    def elementwise(self) -> bool:
-        """Not where a sum over the tensor is needed."""
-        return self.rescale != "norm"
-
-    def prepare(self, tensors: AlignedTensors) -> None:
-        """Nothing to find."""
-
-    def merge(
-        self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, density: Tensor, lambda_: Tensor = ONE
-    ) -> Tensor:
-        """Merge one tensor, or a chunk of it; ``weight`` and ``density`` are ``(n_models,)``; density 0 drops a source."""
-        vectors = drop_and_rescale(tensors.task_vectors, density, noise, self.rescale)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=True, normalize=self.normalize)
+    vote: ClassVar[bool] = True

@@ -5,11 +5,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, per_model, sum_over_models
+from evo_merge.methods.base import Parameter
+from evo_merge.methods.consensus import divisor
+from evo_merge.methods.entrywise import WHOLE, Bits, Entrywise, Form, Numbers, numbers_of
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Entrywise):
     """The sources, averaged by weight; summed in ``float32`` at least, as mergekit does.
 
     Attributes:
@@ -20,14 +23,14 @@ class Linear:
 
     needs_base: ClassVar[bool] = False
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5),)
 
-    def prepare(self, tensors: AlignedTensors) -> None:
-        """Nothing to find."""
+    @property
+    def form(self) -> Form:
+        """A sum of the sources themselves."""
+        return Form(task_vectors=False)
 
-    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
-        sources = tensors.sources.float()
-        total = sum_over_models(per_model(weight, sources) * sources)
-        return (divided_by_sum(total, weight) if self.normalize else total).to(tensors.sources.dtype)
+    def numbers(self, vectors: TaskVectors, order: MagnitudeOrder, bits: Bits, *, weight: Tensor) -> Numbers:
+        """Of one tensor; ``weight`` is ``(n_models,)``."""
+        share = divisor(weight, vote=False, normalize=self.normalize)
+        return numbers_of(weight, [WHOLE] * len(weight), divisor=share)

@@ -1,45 +1,102 @@
-"""The order of a task vector's magnitudes, found once a run, so that the largest entries of any number are a look-up."""
+"""The order of a task vector's magnitudes: which entries are the largest of any number of them."""
 
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
 EQUALS = ("all", "first", "sorted")  # which entries stay of those as large as the smallest kept one
-_SHIFT = 19  # an fp32 magnitude has 31 bits; its upper 12 name one of 4096 bins, 16 a power of two
-_N_BINS = 1 << (31 - _SHIFT)
+# A selection takes about a twelfth of a sort; whoever asks a third time goes on asking.
+_SELECTIONS = 2
+_INT32 = 1 << 31
+ORDER_BYTES = 4  # an entry of a sorted order
 
 
 @dataclass(frozen=True, slots=True)
-class MagnitudeCounts:
-    """How many entries of each source fall into each bin of magnitude, which makes a density's threshold a look-up.
+class Boundary:
+    """The smallest of the largest entries: those are the ones with a larger magnitude, or with its own and no smaller index.
 
     Attributes:
-        at_least: ``(n_models, n_bins + 1)`` ``int64``: entries in this bin or above.
+        magnitude: As ``float32`` has it.
+        index: In the flattened tensor.
     """
 
-    at_least: Tensor
+    magnitude: float
+    index: int
 
 
-def count_magnitudes(task_vectors: Tensor) -> MagnitudeCounts:
-    """Count the magnitudes of ``(n_models, *shape)`` once a run."""
-    rows = []
-    for vector in task_vectors:
-        counts = torch.bincount(_bins(vector).flatten(), minlength=_N_BINS)
-        rows.append(torch.cat([counts.flip(0).cumsum(0).flip(0), counts.new_zeros(1)]))
-    return MagnitudeCounts(torch.stack(rows))
+ALL_ENTRIES = Boundary(-1.0, 0)
+NO_ENTRY = Boundary(float("inf"), 0)
 
 
-def largest(vector: Tensor, n_kept: int, at_least: Tensor, equals: str) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class TaskVectors:
+    """One tensor of every model as it waits, flattened, from which task vectors are made when and where they are looked at.
+
+    Attributes:
+        sources: Each ``(n_entries,)``, in the dtype it is stored in.
+        base: ``(n_entries,)``; ``None`` where the sources themselves are merged.
+        dtype: Of the arithmetic.
+    """
+
+    sources: tuple[Tensor, ...]
+    base: Tensor | None
+    dtype: torch.dtype
+
+    @property
+    def n_entries(self) -> int:
+        """Of each tensor."""
+        return self.sources[0].numel()
+
+    def whole(self, source: int) -> Tensor:
+        """A source's vector, ``(n_entries,)``."""
+        vector = self.sources[source].to(self.dtype)
+        return vector if self.base is None else vector - self.base.to(self.dtype)
+
+    def magnitude(self, source: int, index: int) -> float:
+        """Of one entry."""
+        vector = self.sources[source][index].to(self.dtype)
+        return abs(float(vector if self.base is None else vector - self.base[index].to(self.dtype)))
+
+
+class MagnitudeOrder:
+    """Finds boundaries in the magnitudes of one tensor's task vectors: at first by selection, then in a sorted order.
+
+    The order takes ``ORDER_BYTES`` an entry, and makes a boundary of any number of entries a look-up.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[int, int] = {}
+        self._orders: dict[int, Tensor] = {}
+
+    def boundary(self, vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
+        """The boundary of the ``n_kept`` largest entries of a source's vector, of equal ones the last.
+
+        The index is exact in tensors that ``int32`` can count; in larger ones all entries of one magnitude stay or go together.
+        """
+        if n_kept <= 0:
+            return NO_ENTRY
+        if n_kept >= vectors.n_entries:
+            return ALL_ENTRIES
+        self._asked[source] = self._asked.get(source, 0) + 1
+        if self._asked[source] <= _SELECTIONS:
+            return _selected(vectors.whole(source).float().abs(), n_kept)
+        if source not in self._orders:
+            self._orders[source] = _ascending(vectors.whole(source).float().abs())
+        index = int(self._orders[source][vectors.n_entries - n_kept])
+        return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else -_INT32)
+
+
+def largest(vector: Tensor, n_kept: int, equals: str) -> Tensor:
     """Where the ``n_kept`` largest magnitudes are.
 
     Args:
         vector: ``(*shape)``, a whole tensor.
         n_kept: From 0 to the number of entries.
-        at_least: The source's row of ``MagnitudeCounts.at_least``.
         equals: Which entries stay of those as large as the smallest kept one: ``all``, so that the result does not depend on
-            their order and may be a few more; the ``first`` or the ``last`` of them, so that exactly ``n_kept`` stay; or, in
-            ``sorted``, those that torch's unstable sort puts in front, which is another choice on processors of another kind.
+            their order and may be a few more; the ``first`` of them, so that exactly ``n_kept`` stay; or, in ``sorted``, those
+            that torch's unstable sort puts in front, which is another choice on processors of another kind.
 
     Returns:
         ``(*shape)`` ``bool``.
@@ -49,7 +106,7 @@ def largest(vector: Tensor, n_kept: int, at_least: Tensor, equals: str) -> Tenso
     if n_kept >= vector.numel():
         return torch.ones_like(vector, dtype=torch.bool)
     magnitudes = vector.float().abs()
-    threshold = _threshold(magnitudes, n_kept, at_least)
+    threshold = _selected(magnitudes.flatten(), n_kept).magnitude
     if equals == "all":
         return magnitudes >= threshold
     if equals == "sorted":
@@ -57,8 +114,7 @@ def largest(vector: Tensor, n_kept: int, at_least: Tensor, equals: str) -> Tenso
         return kept if int(kept.sum()) == n_kept else _sorted_first(magnitudes, n_kept)
     kept = magnitudes > threshold
     equal = (magnitudes == threshold).flatten().nonzero().flatten()
-    n_equal = n_kept - int(kept.sum())  # at least 1
-    kept.view(-1)[equal[:n_equal] if equals == "first" else equal[-n_equal:]] = True
+    kept.view(-1)[equal[: n_kept - int(kept.sum())]] = True
     return kept
 
 
@@ -68,14 +124,29 @@ def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
     return kept.view(magnitudes.shape)
 
 
-def _bins(vector: Tensor) -> Tensor:
-    # The bits of a non-negative float32 order like the number itself.
-    return vector.float().abs().view(torch.int32) >> _SHIFT
+def _selected(magnitudes: Tensor, n_kept: int) -> Boundary:
+    """The boundary of the largest of ``(n,)`` ``float32`` magnitudes."""
+    n = magnitudes.numel()
+    if magnitudes.is_cpu:  # numpy selects with vector instructions, torch does not
+        place = n - n_kept
+        threshold = float(numpy.partition(magnitudes.numpy(), place)[place])
+    else:
+        threshold = float(magnitudes.kthvalue(n - n_kept + 1).values)
+    if n >= _INT32:
+        return Boundary(threshold, -_INT32)
+    n_equal = n_kept - int((magnitudes > threshold).sum())  # at least 1
+    return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
 
 
-def _threshold(magnitudes: Tensor, n_kept: int, at_least: Tensor) -> Tensor:
-    """The ``n_kept``-th largest magnitude, exactly."""
-    # The last bin with at least n_kept entries in it or above holds the threshold; only its entries need a selection.
-    place = int((at_least >= n_kept).sum()) - 1
-    inside = magnitudes[_bins(magnitudes) == place]
-    return torch.topk(inside, n_kept - int(at_least[place + 1])).values[-1]
+def _ascending(magnitudes: Tensor) -> Tensor:
+    """Indices of ``(n,)`` ``float32`` magnitudes from the smallest to the largest, equal ones in their order; on the CPU."""
+    if not magnitudes.is_cpu:
+        return magnitudes.argsort(stable=True).to(torch.int32).cpu()
+    n = magnitudes.numel()
+    # The bits of a non-negative float order like the number; with the index below them, equal ones keep their order, and
+    # numpy sorts whole numbers with vector instructions.
+    keys = magnitudes.numpy().view(numpy.uint32).astype(numpy.uint64)
+    keys <<= numpy.uint64(32)
+    keys |= numpy.arange(n, dtype=numpy.uint64)
+    keys.sort()
+    return torch.from_numpy(keys.astype(numpy.uint32).view(numpy.int32)) if n < _INT32 else magnitudes.argsort(stable=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import Noise
-from evo_merge.methods.magnitudes import MagnitudeCounts, largest
+from evo_merge.methods.entrywise import DROPPED, Thinned
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors, largest
 
 # What happens to the entries that are kept: divided by their probability of being kept (the papers), multiplied so that their
 # absolute values sum to what they did before (mergekit), or nothing.
@@ -21,40 +22,63 @@ def check_rescale(rescale: str, choices: tuple[str, ...] = RESCALES) -> None:
         raise ValueError(f"rescale must be one of {', '.join(choices)}, got '{rescale}'")
 
 
-def drop_and_rescale(task_vectors: Tensor, density: Tensor, noise: Noise, rescale: str) -> Tensor:
+def by_chance(density: Tensor, rescale: str) -> list[Thinned]:
     """Keep each entry with probability ``density`` and divide the kept ones by it (DARE, Yu et al. 2024, equation 4).
 
-    An entry is kept where its noise is below the density, so what survives 0.3 survives 0.5.
+    What survives 0.3 survives 0.5.
 
     Args:
-        task_vectors: ``(n_models, *shape)``; whole tensors where ``rescale`` is ``norm``.
         density: ``(n_models,)`` in [0, 1]; 0 drops a source, 1 leaves it as it is.
-        noise: Chance of each source's entries.
-        rescale: One of ``RESCALES``.
-
-    Returns:
-        ``(n_models, *shape)``.
+        rescale: One of ``RESCALES``; ``norm`` is left to ``with_norms``.
     """
-
-    def thin(source: int, vector: Tensor, share: float) -> Tensor:
-        survivors = torch.where(noise(source) < share, vector, 0.0)
-        # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
-        return survivors * (1.0 / share) if rescale == "density" and share > 0.0 else survivors
-
-    return _thinned(task_vectors, density, rescale, thin)
+    return [
+        DROPPED if share <= 0.0 else Thinned(factor=1.0 / share if rescale == "density" else 1.0, share=min(share, 1.0))
+        for share in density.tolist()
+    ]
 
 
-def keep_largest(
-    task_vectors: Tensor, density: Tensor, counts: MagnitudeCounts, rescale: str = "none", equals: str = "all"
-) -> Tensor:
+def trimmed(vectors: TaskVectors, density: Tensor, order: MagnitudeOrder) -> list[Thinned]:
     """Keep the ``max(1, int(density * n))`` largest entries of each source's tensor (TIES, Yadav et al. 2023, step 1).
 
-    A density of 0 keeps nothing, one of 1 everything.
+    A density of 0 keeps nothing, one of 1 everything; of entries as large as the smallest kept one all are kept.
+
+    Args:
+        vectors: Of the whole tensor.
+        density: ``(n_models,)`` in [0, 1].
+        order: Of the same tensor.
+    """
+    kept = [0 if share <= 0.0 else max(1, int(share * vectors.n_entries)) for share in density.tolist()]
+    return [
+        DROPPED if n_kept == 0 else Thinned(low=order.boundary(vectors, source, n_kept)) for source, n_kept in enumerate(kept)
+    ]
+
+
+def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: MagnitudeOrder) -> list[Thinned]:
+    """Drop the ``int(gamma * n)`` largest entries, keep the next ``int(density * n)`` (Model Breadcrumbs, Davari & Belilovsky).
+
+    Where both together are more than there are, fewer of the largest are dropped.
+
+    Args:
+        vectors: Of the whole tensor.
+        density: ``(n_models,)`` in [0, 1]; at 1 nothing is dropped.
+        gamma: ``(n_models,)`` in [0, 1].
+        order: Of the same tensor.
+    """
+    n, thinned = vectors.n_entries, []
+    for source, (share, outliers) in enumerate(zip(density.tolist(), gamma.tolist(), strict=True)):
+        n_kept = n if share >= 1.0 else int(share * n)
+        n_upper = min(n, n_kept + int(outliers * n))
+        low = order.boundary(vectors, source, n_upper)
+        thinned.append(DROPPED if n_kept == 0 else Thinned(low=low, high=order.boundary(vectors, source, n_upper - n_kept)))
+    return thinned
+
+
+def keep_largest(task_vectors: Tensor, density: Tensor, rescale: str, equals: str) -> Tensor:
+    """As ``trimmed``, where it matters which of equal entries are kept.
 
     Args:
         task_vectors: ``(n_models, *shape)``, whole tensors.
         density: ``(n_models,)`` in [0, 1].
-        counts: From ``count_magnitudes`` of the same tensors.
         rescale: ``norm`` or ``none``.
         equals: What happens to entries as large as the smallest kept one, see ``largest``.
 
@@ -64,35 +88,7 @@ def keep_largest(
 
     def thin(source: int, vector: Tensor, share: float) -> Tensor:
         n_kept = max(1, int(share * vector.numel()))
-        return torch.where(largest(vector, n_kept, counts.at_least[source], equals), vector, 0.0)
-
-    return _thinned(task_vectors, density, rescale, thin)
-
-
-def keep_middle(task_vectors: Tensor, density: Tensor, gamma: Tensor, counts: MagnitudeCounts, rescale: str) -> Tensor:
-    """Drop the ``int(gamma * n)`` largest entries, keep the next ``int(density * n)`` (Model Breadcrumbs, Davari & Belilovsky).
-
-    Where both together are more than there are, fewer of the largest are dropped.
-
-    Args:
-        task_vectors: ``(n_models, *shape)``, whole tensors.
-        density: ``(n_models,)`` in [0, 1]; at 1 nothing is dropped.
-        gamma: ``(n_models,)`` in [0, 1].
-        counts: From ``count_magnitudes`` of the same tensors.
-        rescale: ``norm`` or ``none``.
-
-    Returns:
-        ``(n_models, *shape)``.
-    """
-    outliers = gamma.tolist()
-
-    def thin(source: int, vector: Tensor, share: float) -> Tensor:
-        n, at_least = vector.numel(), counts.at_least[source]
-        n_kept, n_outliers = int(share * n), int(outliers[source] * n)
-        n_upper = min(n, n_kept + n_outliers)
-        # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
-        kept = largest(vector, n_upper, at_least, "last") & ~largest(vector, n_upper - n_kept, at_least, "last")
-        return torch.where(kept, vector, 0.0)
+        return torch.where(largest(vector, n_kept, equals), vector, 0.0)
 
     return _thinned(task_vectors, density, rescale, thin)
 

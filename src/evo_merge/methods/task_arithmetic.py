@@ -5,12 +5,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
-from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
+from evo_merge.methods.base import Parameter
+from evo_merge.methods.consensus import LAMBDA, ONE, divisor
+from evo_merge.methods.entrywise import WHOLE, Bits, Entrywise, Form, Numbers, numbers_of
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
 
 
 @dataclass(frozen=True, slots=True)
-class TaskArithmetic:
+class TaskArithmetic(Entrywise):
     """The base plus the weighted sum of the task vectors.
 
     Attributes:
@@ -21,12 +23,16 @@ class TaskArithmetic:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5), LAMBDA)
 
-    def prepare(self, tensors: AlignedTensors) -> None:
-        """Nothing to find."""
+    @property
+    def form(self) -> Form:
+        """A sum of task vectors."""
+        return Form()
 
-    def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, lambda_: Tensor = ONE) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``, ``lambda_`` ``()``."""
-        return add_to_base(tensors, tensors.task_vectors, weight, lambda_, vote=False, normalize=self.normalize)
+    def numbers(
+        self, vectors: TaskVectors, order: MagnitudeOrder, bits: Bits, *, weight: Tensor, lambda_: Tensor = ONE
+    ) -> Numbers:
+        """Of one tensor; ``weight`` is ``(n_models,)``, ``lambda_`` ``()``."""
+        share = divisor(weight, vote=False, normalize=self.normalize)
+        return numbers_of(weight, [WHOLE] * len(weight), divisor=share, lambda_=float(lambda_))

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from evo_merge.methods.base import LATER, AlignedTensors, Noise, Parameter
 from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
-from evo_merge.methods.magnitudes import EQUALS, MagnitudeCounts, count_magnitudes
-from evo_merge.methods.sparsify import check_rescale, keep_largest
+from evo_merge.methods.entrywise import Bits, Entrywise, Form, Numbers, numbers_of, with_norms
+from evo_merge.methods.magnitudes import EQUALS, MagnitudeOrder, TaskVectors
+from evo_merge.methods.sparsify import check_rescale, keep_largest, trimmed
 
 
 @dataclass(frozen=True, slots=True)
-class Ties:
+class Ties(Entrywise):
     """Task vectors trimmed to their largest entries, averaged by weight where they agree in sign.
 
     We trim each tensor by itself and weight both the vote and the mean, as the peers do; the paper trims the whole task vector
@@ -33,7 +34,6 @@ class Ties:
 
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
-    elementwise: ClassVar[bool] = False
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("density", low=0.0, high=1.0, start=0.5),
@@ -45,20 +45,30 @@ class Ties:
         if self.equals not in EQUALS:
             raise ValueError(f"equals must be one of {', '.join(EQUALS)}, got '{self.equals}'")
 
-    def prepare(self, tensors: AlignedTensors) -> MagnitudeCounts:
-        """Counts of the task vectors' magnitudes, which make the trim's threshold a look-up."""
-        return count_magnitudes(tensors.task_vectors)
+    @property
+    def form(self) -> Form | None:
+        """A vote of trimmed task vectors; which of equal entries are the first ones does not show in an entry itself."""
+        return Form(thinning="largest", vote=True, mean=self.normalize) if self.equals == "all" else None
 
-    def merge(
+    def numbers(
         self,
-        tensors: AlignedTensors,
-        state: MagnitudeCounts,
-        noise: Noise,
+        vectors: TaskVectors,
+        order: MagnitudeOrder,
+        bits: Bits,
         *,
         weight: Tensor,
         density: Tensor,
         lambda_: Tensor = ONE,
-    ) -> Tensor:
-        """Merge one whole tensor; ``weight`` and ``density`` are ``(n_models,)``; a density of 0 drops the source."""
-        vectors = keep_largest(tensors.task_vectors, density, state, self.rescale, self.equals)
-        return add_to_base(tensors, vectors, weight, lambda_, vote=True, normalize=self.normalize)
+    ) -> Numbers:
+        """Of one tensor; ``weight`` and ``density`` are ``(n_models,)``, ``lambda_`` ``()``; density 0 drops a source."""
+        form = Form(thinning="largest")
+        numbers = numbers_of(weight, trimmed(vectors, density, order), lambda_=float(lambda_))
+        return with_norms(form, vectors, numbers, bits) if self.rescale == "norm" else numbers
+
+    def merge(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
+        """Merge one whole tensor; see ``numbers``."""
+        if self.form is not None:
+            return Entrywise.merge(self, tensors, state, noise, **parameters)
+        vectors = keep_largest(tensors.task_vectors, parameters["density"], self.rescale, self.equals)
+        lambda_ = parameters.get("lambda_", ONE)
+        return add_to_base(tensors, vectors, parameters["weight"], lambda_, vote=True, normalize=self.normalize)

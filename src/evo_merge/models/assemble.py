@@ -1,13 +1,13 @@
 """Candidates in memory: weights mixed in place, or a path through layers that are shared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from evo_merge.errors import IncompatibleModelsError
+from evo_merge.errors import IncompatibleModelsError, UnusableCandidateError
 from evo_merge.models.building import path_models
 from evo_merge.models.checks.kinds import REARRANGED
 from evo_merge.models.compatibility import refuse_unroutable
@@ -111,14 +111,31 @@ class MixedModel:
                 f"transformers rearranges weights of '{pool.leader.config.model_type}' when it loads them; {REARRANGED.mend}"
             )
         refuse_lacking(self._parameters, pool.leader)
+        self._made_from: dict[str, ParameterSpaceRecipe] = {}
 
     def assemble(self, recipe: ParameterSpaceRecipe) -> Any:
-        """The model, with the recipe's weights; raises ``UnusableCandidateError`` and leaves it half written."""
+        """The model, with the recipe's weights; raises ``UnusableCandidateError`` and leaves it with weights of no use.
+
+        Only the tensors are made whose numbers are not those of the recipe before.
+        """
         merged = self._merger.of(recipe)
+        sums: dict[str, Tensor] = {}
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(merged[name])
+                told = merged.told(name)
+                if self._made_from.pop(name, None) != told and (total := merged.write(name, parameter)) is not None:
+                    sums[name] = total
+                self._made_from[name] = told
+        self._refuse_not_finite(sums)
         return self._model
+
+    def _refuse_not_finite(self, sums: Mapping[str, Tensor]) -> None:
+        """All are asked at once: a GPU is waited for once a candidate."""
+        if sums and not (finite := torch.isfinite(torch.stack(list(sums.values())))).all():
+            broken = [name for name, fine in zip(sums, finite.tolist(), strict=True) if not fine]
+            for name in broken:
+                del self._made_from[name]
+            raise UnusableCandidateError(f"weights are not finite: '{broken[0]}'")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The weights as they are, by their names in files, tied ones once."""

@@ -1,22 +1,26 @@
 """From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from math import prod
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
-from evo_merge.methods.noise import EntryNoise
+from evo_merge.methods.entrywise import Entrywise, Form
+from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, TaskVectors
+from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
 from evo_merge.models.compatibility import refuse_unmixable
+from evo_merge.models.engine import EntryEngine
 from evo_merge.models.layer_path import HEAD
 from evo_merge.models.pool import Pool
-from evo_merge.models.residency import choose_residency
+from evo_merge.models.residency import choose_residency, free_bytes
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
@@ -24,6 +28,7 @@ _AVERAGES = ("linear", "multislerp", "karcher")  # methods that are nothing with
 _NO_SUM = 1e-8
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
+_ORDERS = 0.5  # share of the free memory that the orders of magnitudes may take
 
 
 def check_mixture(recipe: ParameterSpaceRecipe, allowed_code: tuple[str, ...] = ()) -> MergeMethod:
@@ -78,11 +83,14 @@ class TensorMerger:
     ) -> None:
         refuse_unmixable(pool.base, pool.sources)
         self.device = device
+        self.engine = EntryEngine(device, pool.compile)
         self._models = {model.reference: pool.open(model.name, model.reference, allowed_code) for model in pool.models}
         self._allowed_code = allowed_code
         self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
         self._states: dict[tuple[object, ...], Any] = {}
+        self._orders: dict[tuple[object, ...], MagnitudeOrder] = {}
+        self._keys: dict[tuple[object, ...], Tensor] = {}
         log.debug("between candidates the models wait on: %s", self._residency)
 
     def of(self, recipe: ParameterSpaceRecipe) -> "MergedTensors":
@@ -114,6 +122,28 @@ class TensorMerger:
             self._states[key] = method.prepare(tensors())
         return self._states[key]
 
+    def order(self, recipe: ParameterSpaceRecipe, name: str) -> MagnitudeOrder:
+        """Of the magnitudes of a tensor's task vectors; kept for all methods that ask, as far as there is room."""
+        if self._residency == "disk" or not self._room_for_orders:
+            return MagnitudeOrder()  # one that is asked once never sorts
+        key = (recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
+        if key not in self._orders:
+            self._orders[key] = MagnitudeOrder()
+        return self._orders[key]
+
+    def keys(self, recipe: ParameterSpaceRecipe, name: str) -> Tensor:
+        """Of the noise of a tensor, ``(n_models, 2)`` ``int32``."""
+        key = (recipe.seed, tuple(source.name for source in recipe.sources), name)
+        if key not in self._keys:
+            noises = [EntryNoise(recipe.seed, source.name, name) for source in recipe.sources]
+            self._keys[key] = torch.tensor([noise.keys for noise in noises], dtype=torch.int32)
+        return self._keys[key]
+
+    @cached_property
+    def _room_for_orders(self) -> bool:
+        entries = [prod(shape) for model in self._models.values() for shape in model.shapes.values()]
+        return ORDER_BYTES * sum(entries) < _ORDERS * free_bytes(torch.device("cpu"))
+
 
 @dataclass(frozen=True)
 class MergedTensors:
@@ -129,25 +159,54 @@ class MergedTensors:
         Raises:
             UnusableCandidateError: It is not finite.
         """
-        recipe, merger = self.recipe, self.merger
-        sources = [merger.read(source.reference, name).to(merger.device) for source in recipe.sources]
+        sources, base = self._read(name)
         if not sources[0].is_floating_point():
             return sources[0]
-        base = merger.read(recipe.base, name).to(merger.device) if recipe.base is not None and self.method.needs_base else None
-        merged = self._merge(name, sources, base, self._parameters(name))
-        if not torch.isfinite(merged.sum(dtype=torch.float32)):
+        merged = torch.empty(sources[0].shape, dtype=getattr(torch, self.recipe.out_dtype), device=self.merger.device)
+        if not torch.isfinite(self._merge(name, sources, base, merged.view(-1))):
             raise UnusableCandidateError(f"weights are not finite: '{name}'")
         return merged
 
-    def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, parameters: Mapping[str, Tensor]) -> Tensor:
-        shape, n, device = sources[0].shape, sources[0].numel(), self.merger.device
+    def write(self, name: str, target: Tensor) -> Tensor | None:
+        """Merge a tensor into one that is there.
+
+        Args:
+            name: Of the tensor.
+            target: ``(*shape)``, on the merger's device.
+
+        Returns:
+            ``()``, finite only where the merged tensor is, so that many can be asked at once; ``None`` for whole numbers.
+        """
+        sources, base = self._read(name)
+        if sources[0].is_floating_point() and target.is_contiguous() and target.dtype == getattr(torch, self.recipe.out_dtype):
+            return self._merge(name, sources, base, target.view(-1))
+        merged = self[name]
+        target.copy_(merged)
+        return merged.sum(dtype=torch.float32) if merged.is_floating_point() else None
+
+    def told(self, name: str) -> ParameterSpaceRecipe:
+        """All that the recipe says about one tensor: where it is equal, so is the tensor."""
+        return replace(self.recipe, parameters=(ParameterRule(("*",), rule_of(self.recipe, name).values),))
+
+    def _read(self, name: str) -> tuple[list[Tensor], Tensor | None]:
+        recipe, merger = self.recipe, self.merger
+        sources = [merger.read(source.reference, name).to(merger.device) for source in recipe.sources]
+        needs_base = recipe.base is not None and self.method.needs_base
+        return sources, merger.read(recipe.base, name).to(merger.device) if needs_base and recipe.base is not None else None
+
+    def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, target: Tensor) -> Tensor:
+        """Merge into ``(n,)``; returns a sum that is finite only where all of it is."""
+        form = self.method.form if isinstance(self.method, Entrywise) else None
+        if form is not None:
+            return self._merge_entries(form, name, sources, base, target)
         noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
-        merged = torch.empty(n, dtype=getattr(torch, self.recipe.out_dtype), device=device)
-        chunked = self.method.elementwise
+        shape, device = sources[0].shape, self.merger.device
+        n, chunked = target.numel(), self.method.elementwise
         size = (_CHUNK if device.type == "cpu" else _GPU_CHUNK) if chunked else max(n, 1)
         # An elementwise method must not depend on the chunks, so it has no state.
         whole = partial(self._aligned, sources, base, 0, n, shape)
         state = None if chunked else self.merger.state(self.method, self.recipe, name, whole)
+        parameters = self._parameters(name)
         for start in range(0, n, size):
             stop = min(start + size, n)
             piece_shape = (stop - start,) if chunked else tuple(shape)
@@ -156,8 +215,23 @@ class MergedTensors:
                 return noises[source](start, stop - start, device).reshape(shape)
 
             tensors = self._aligned(sources, base, start, stop, piece_shape)
-            merged[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
-        return merged.reshape(shape)
+            target[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
+        return target.sum(dtype=torch.float32)
+
+    def _merge_entries(self, form: Form, name: str, sources: list[Tensor], base: Tensor | None, target: Tensor) -> Tensor:
+        dtype = getattr(torch, self.recipe.dtype)
+        flat = [source.flatten() for source in sources]
+        flat_base = base.flatten() if form.task_vectors and base is not None else None
+        device, n = self.merger.device, target.numel()
+        keys = self.merger.keys(self.recipe, name)
+
+        def bits(source: int) -> Tensor:
+            return entry_bits(entry_index(0, n, device), *keys[source].tolist())
+
+        method = cast(Entrywise, self.method)
+        vectors = TaskVectors(tuple(flat), flat_base, dtype)
+        numbers = method.numbers(vectors, self.merger.order(self.recipe, name), bits, **self._parameters(name))
+        return self.merger.engine.merge(form, flat_base, flat, numbers, keys, dtype, target)
 
     def _aligned(
         self, sources: list[Tensor], base: Tensor | None, start: int, stop: int, shape: tuple[int, ...]

@@ -35,6 +35,7 @@ _TIED_COPY = "lm_head.weight"
 _SAMPLE = 1 << 20  # bytes
 _COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
+COMPILE = ("auto", "always", "never")
 
 
 class Model(Weights, Protocol):
@@ -183,6 +184,8 @@ class Pool:
         adapters: Folder in which adapters named by a relative path are looked for.
         out_dtype: Of the candidates and the checkpoint; ``None`` is what the base is stored in.
         residency: Where the weights wait for the next candidate: ``device``, ``host``, ``disk``, or ``auto``.
+        compile: Whether merging is compiled to one pass over memory: ``auto`` where it pays, ``always``, or ``never``. The
+            weights are the same.
         data_flow: Names of the sources that ``merge=dfs`` runs through, model A first; ``None`` is all, in their order.
         headers_only: Leave weights that are not on this machine on the hub; enough to make a plan.
 
@@ -204,11 +207,14 @@ class Pool:
         adapters: str | None = None,
         out_dtype: str | None = None,
         residency: str = "auto",
+        compile: str = "auto",
         data_flow: Sequence[str] | None = None,
         headers_only: bool = False,
     ) -> None:
         if residency not in RESIDENCIES:
             raise ConfigError(f"models.residency must be one of {', '.join(RESIDENCIES)}, got '{residency}'")
+        if compile not in COMPILE:
+            raise ConfigError(f"models.compile must be one of {', '.join(COMPILE)}, got '{compile}'")
         if out_dtype is not None and out_dtype not in DTYPES:
             raise ConfigError(f"models.out_dtype must be one of {', '.join(DTYPES)}, got '{out_dtype}'")
         if licences not in (None, PERMISSIVE):
@@ -238,7 +244,7 @@ class Pool:
         if broken:
             raise UnreadableModelsError(broken, self.base, self.sources)
         self._tie_alike()
-        self.residency = residency
+        self.residency, self.compile = residency, compile
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
         self.out_dtype = out_dtype or self._stored_dtype()

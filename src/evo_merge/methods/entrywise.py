@@ -1,0 +1,188 @@
+"""Merges that look at every entry by itself once a few numbers are known of its tensor: one function, for chunks and compilers.
+
+All of them are a weighted sum of vectors that are thinned or not, with a vote or not. Whatever needs the whole tensor (a
+threshold, a norm) is found before, and is among the numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from evo_merge.methods.base import AlignedTensors, Noise
+from evo_merge.methods.consensus import sum_agreeing
+from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, Boundary, MagnitudeOrder, TaskVectors
+from evo_merge.methods.noise import as_bits, below_share, entry_index, share_of_bits
+
+_NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
+_WEIGHT, _FACTOR, _LOW, _HIGH = range(4)  # columns of ``Numbers.floats``
+_SHARE, _LOW_INDEX, _HIGH_INDEX = range(3)  # columns of ``Numbers.ints``
+
+Bits: TypeAlias = Callable[[int], Tensor]  # bits(source) is random bits, (n,) int32, of the source in that place
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is done to each entry, as a method's options have it. Each form is compiled once.
+
+    Attributes:
+        task_vectors: Whether what is summed is source minus base, and is added to the base.
+        thinning: ``none``; by ``chance``; only the ``largest`` entries; or a ``band`` of them, without the very largest.
+        vote: Sum only what has the sign of the sum of all.
+        mean: After a vote, divide each entry by the weights that went into it.
+    """
+
+    task_vectors: bool = True
+    thinning: str = "none"
+    vote: bool = False
+    mean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a merge must know of one tensor beside its entries.
+
+    Attributes:
+        floats: ``(n_models, 4)`` ``float64``: weight, factor of what is kept, magnitudes from which entries are kept and from
+            which they are dropped again.
+        ints: ``(n_models, 3)`` ``int32``: share of bits (``share_of_bits``), and the indices of the two magnitudes.
+        total: ``(2,)`` ``float32``: what the sum is multiplied by, one after the other.
+    """
+
+    floats: Tensor
+    ints: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """How one source's vector is thinned: what of it stays, and what that is multiplied by."""
+
+    factor: float = 1.0
+    share: float = 1.0
+    low: Boundary = ALL_ENTRIES
+    high: Boundary = NO_ENTRY
+
+
+WHOLE = Thinned()
+DROPPED = Thinned(factor=0.0, share=0.0, low=NO_ENTRY)
+
+
+def numbers_of(weight: Tensor, thinned: Sequence[Thinned], *, divisor: float = 1.0, lambda_: float = 1.0) -> Numbers:
+    """``Numbers`` of one tensor.
+
+    Args:
+        weight: ``(n_models,)``.
+        thinned: One a source.
+        divisor: The sum is divided by it.
+        lambda_: And multiplied by it.
+    """
+    floats = [[value, t.factor, t.low.magnitude, t.high.magnitude] for value, t in zip(weight.tolist(), thinned, strict=True)]
+    ints = [[share_of_bits(t.share), t.low.index, t.high.index] for t in thinned]
+    # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
+    total = torch.tensor([1.0 / divisor, lambda_], dtype=torch.float32)
+    return Numbers(torch.tensor(floats, dtype=torch.float64), torch.tensor(ints, dtype=torch.int32), total)
+
+
+def merge_entries(
+    form: Form, base: Tensor | None, sources: Sequence[Tensor], numbers: Numbers, index: Tensor, bits: Bits
+) -> Tensor:
+    """Merge a tensor, or any part of it; everything on one device.
+
+    Args:
+        form: What is done.
+        base: ``(n,)``, in the dtype of the arithmetic; ``None`` where the form has no task vectors.
+        sources: Of each model ``(n,)``.
+        numbers: Of the whole tensor.
+        index: ``(n,)`` ``int32``, the places of the entries in their tensor.
+        bits: Asked where the form thins by chance.
+
+    Returns:
+        ``(n,)``.
+    """
+    floats = numbers.floats
+    weight = [floats[k, _WEIGHT].to(source) for k, source in enumerate(sources)]
+    weighted = []
+    for k, source in enumerate(sources):
+        vector = source if base is None else source - base
+        if form.thinning != "none":
+            # A product: torch chooses between numbers several times as slowly as it multiplies.
+            vector = _kept(form, k, vector, numbers, index, bits) * vector * floats[k, _FACTOR].to(torch.float32)
+        weighted.append(weight[k] * vector)
+    total = sum_agreeing(weighted, weight, vote=form.vote, mean=form.mean) * numbers.total[0] * numbers.total[1]
+    return total if base is None else base + total
+
+
+def _kept(form: Form, k: int, vector: Tensor, numbers: Numbers, index: Tensor, bits: Bits) -> Tensor:
+    """Where a source's entries are kept."""
+    floats, ints = numbers.floats, numbers.ints
+    if form.thinning == "chance":
+        return below_share(bits(k), ints[k, _SHARE])
+    low, high = floats[k, _LOW].to(torch.float32), floats[k, _HIGH].to(torch.float32)
+    magnitude = vector.float().abs()
+    if form.thinning == "largest":
+        return magnitude >= low
+    # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
+    kept = (magnitude > low) | ((magnitude == low) & (index >= ints[k, _LOW_INDEX]))
+    outlier = (magnitude > high) | ((magnitude == high) & (index >= ints[k, _HIGH_INDEX]))
+    return kept & ~outlier
+
+
+def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -> Numbers:
+    """Numbers whose factors make the absolute values of what is kept sum to those of the whole vector, as mergekit has it.
+
+    Not where a sum is almost 0, nor where a vector is dropped.
+    """
+    floats = numbers.floats.clone()
+    device = vectors.sources[0].device
+    there = Numbers(numbers.floats.to(device), numbers.ints.to(device), numbers.total.to(device))
+    index = entry_index(0, vectors.n_entries, device)
+    for k in range(len(vectors.sources)):
+        if float(numbers.floats[k, _FACTOR]) == 0.0:
+            continue
+        vector = vectors.whole(k)
+        kept = _kept(form, k, vector, there, index, bits) * vector
+        before, after = float(vector.abs().sum()), float(kept.abs().sum())
+        floats[k, _FACTOR] = 1.0 if min(before, after) < _NO_NORM else before / after
+    return Numbers(floats, numbers.ints, numbers.total)
+
+
+class Entrywise:
+    """A merge method that has a form: of a tensor it finds the numbers. With what is here it is a ``MergeMethod``.
+
+    Where an option needs the whole tensor at once after all, ``form`` is ``None``, and ``merge`` is the method's own.
+
+    Attributes:
+        numbers: What must be known of one tensor, on the CPU. Called as ``numbers(vectors, order, bits, **parameters)``: the
+            whole tensor of every model, the order of its magnitudes, chance of all entries, and what ``merge`` takes.
+    """
+
+    __slots__ = ()
+    numbers: Callable[..., Numbers]
+    elementwise: ClassVar[bool] = False  # a tensor is cut only after its numbers are found
+
+    @property
+    def form(self) -> Form | None:
+        """What is done to each entry."""
+        raise NotImplementedError
+
+    def prepare(self, tensors: AlignedTensors) -> MagnitudeOrder:
+        """The order of the task vectors' magnitudes, which makes thresholds look-ups."""
+        return MagnitudeOrder()
+
+    def merge(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
+        """Merge one whole tensor, as ``MergeMethod.merge``."""
+        form = self.form
+        assert form is not None, "a a method without a form merges in its own way"
+        sources = tuple(source.flatten() for source in tensors.sources)
+        base = tensors.base.flatten() if form.task_vectors and tensors.base is not None else None
+        vectors = TaskVectors(sources, base, tensors.sources.dtype)
+
+        def bits(source: int) -> Tensor:
+            return as_bits(noise(source).flatten())
+
+        numbers = self.numbers(vectors, state, bits, **parameters)
+        index = entry_index(0, vectors.n_entries, sources[0].device)
+        return merge_entries(form, base, sources, numbers, index, bits).reshape(tensors.sources.shape[1:])

@@ -1,0 +1,142 @@
+"""Runs entrywise merges over tensors: in chunks that fit the processor's cache, or compiled to one pass over memory.
+
+Both run the same function and come to the same bits, so that which one did it does not matter to anyone.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from evo_merge.methods.entrywise import Form, Numbers, merge_entries
+from evo_merge.methods.noise import entry_bits, entry_index
+
+log = logging.getLogger(__name__)
+_CHUNK = 1 << 16  # entries; a chunk of every model stays in the processor's cache while it is merged
+_GPU_CHUNK = 1 << 25  # large enough that a GPU computes longer than it waits to be called
+# Entries that a form merges in chunks before it is worth compiling: in about that time it is compiled. So neither a small model
+# nor a single merge ever waits for a compiler.
+_PAYS = 3_000_000_000
+_SMALL = 1 << 4  # a compiler takes tensors with no entry or one for something else
+_PASSES = 128
+_INDEXED = 1 << 31  # entries that one int32 index can tell apart
+
+
+class EntryEngine:
+    """Merges tensors by ``merge_entries``.
+
+    Args:
+        device: Where the tensors are.
+        compile: ``auto`` compiles what has been merged often enough to pay, ``always`` at once, ``never`` not at all.
+    """
+
+    def __init__(self, device: torch.device, compile: str = "auto") -> None:
+        self._device, self._compile = device, compile
+        self._merged: dict[tuple[Form, int], int] = {}  # entries merged in chunks, by form and number of sources
+        self._compiled: dict[Form, Callable[..., Tensor]] = {}
+
+    def merge(
+        self,
+        form: Form,
+        base: Tensor | None,
+        sources: Sequence[Tensor],
+        numbers: Numbers,
+        keys: Tensor,
+        dtype: torch.dtype,
+        target: Tensor,
+    ) -> Tensor:
+        """Merge one tensor.
+
+        Args:
+            form: What is done to each entry.
+            base: ``(n,)`` as it is stored; ``None`` where the form has no task vectors.
+            sources: Of each model ``(n,)``, as they are stored.
+            numbers: Of this tensor, on the CPU.
+            keys: ``(n_models, 2)`` ``int32``, of the noise.
+            dtype: Of the arithmetic.
+            target: ``(n,)``, written to.
+
+        Returns:
+            ``()`` ``float32``, the sum of what was written, which is finite only where all of it is.
+        """
+        there = Numbers(numbers.floats.to(self._device), numbers.ints.to(self._device), numbers.total.to(self._device))
+        keys = keys.to(self._device)
+        if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
+            try:
+                return self._pass(form)(base, sources, there.floats, there.ints, there.total, keys, target)
+            except (RuntimeError, OSError) as error:  # no compiler, a broken one, no room: it fails in many ways
+                log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
+                self._compile = "never"
+        return _in_chunks(form, base, sources, there, keys, dtype, target)
+
+    def _is_compiled(self, form: Form, n_sources: int, n: int) -> bool:
+        if self._compile == "never" or not _SMALL <= n < _INDEXED:
+            return False
+        done = self._merged.get((form, n_sources), 0)
+        self._merged[form, n_sources] = done + n
+        return self._compile == "always" or done >= _PAYS
+
+    def _pass(self, form: Form) -> Callable[..., Tensor]:
+        if form not in self._compiled:
+            from torch._dynamo import config  # it takes seconds to import, and few runs come here
+
+            # All forms, dtypes and numbers of sources share one function's code, and each is compiled for itself.
+            config.recompile_limit = max(config.recompile_limit, _PASSES)
+            self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True)
+        return self._compiled[form]
+
+
+def _one_pass(
+    form: Form,
+    base: Tensor | None,
+    sources: Sequence[Tensor],
+    floats: Tensor,
+    ints: Tensor,
+    total: Tensor,
+    keys: Tensor,
+    target: Tensor,
+) -> Tensor:
+    """Every entry read once and written once; everything between stays in registers."""
+    index = torch.arange(target.numel(), dtype=torch.int32, device=target.device)
+
+    def bits(source: int) -> Tensor:
+        return entry_bits(index, keys[source, 0], keys[source, 1])
+
+    wide = [source.to(torch.float32) for source in sources]
+    base = None if base is None else base.to(torch.float32)
+    merged = merge_entries(form, base, wide, Numbers(floats, ints, total), index, bits).to(target.dtype)
+    target.copy_(merged)
+    return merged.sum(dtype=torch.float32)
+
+
+def _in_chunks(
+    form: Form,
+    base: Tensor | None,
+    sources: Sequence[Tensor],
+    numbers: Numbers,
+    keys: Tensor,
+    dtype: torch.dtype,
+    target: Tensor,
+) -> Tensor:
+    wide = dtype if form.task_vectors else torch.promote_types(dtype, torch.float32)  # averages are summed so, as in mergekit
+    size = _CHUNK if target.device.type == "cpu" else _GPU_CHUNK
+    for start in range(0, target.numel(), size):
+        part = slice(start, start + size)
+        piece = target[part]
+        index = entry_index(start, piece.numel(), target.device)
+
+        def bits(source: int, index: Tensor = index) -> Tensor:
+            return entry_bits(index, keys[source, 0], keys[source, 1])
+
+        merged = merge_entries(
+            form,
+            None if base is None else base[part].to(dtype),
+            [source[part].to(dtype).to(wide) for source in sources],
+            numbers,
+            index,
+            bits,
+        )
+        piece.copy_(merged.to(dtype))
+    return target.sum(dtype=torch.float32)
