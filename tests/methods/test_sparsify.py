@@ -14,7 +14,7 @@ from evo_merge.methods.sparsify import banded, keep_largest, trimmed
 
 
 def task_vectors(vectors: Tensor) -> TaskVectors:
-    return TaskVectors(tuple(vectors), None, vectors.dtype)
+    return TaskVectors(tuple(vector.flatten() for vector in vectors), None, vectors.dtype)
 
 
 def above(vector: Tensor, thinned: Thinned) -> Tensor:

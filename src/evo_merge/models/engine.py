@@ -83,7 +83,8 @@ class EntryEngine:
             from torch._dynamo import config  # it takes seconds to import, and few runs come here
 
             # All forms, dtypes and numbers of sources share one function's code, and each is compiled for itself.
-            config.recompile_limit = max(config.recompile_limit, _PASSES)
+            if hasattr(config, "recompile_limit"):  # from torch 2.7 on; with fewer, the rest is merged in chunks
+                config.recompile_limit = max(config.recompile_limit, _PASSES)
             self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True)
         return self._compiled[form]
 
