@@ -17,8 +17,13 @@ from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, Boundary, Magnit
 from evo_merge.methods.noise import as_bits, below_share, entry_index, share_of_bits
 
 _NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
-_WEIGHT, _FACTOR, _LOW, _HIGH = range(4)  # columns of ``Numbers.floats``
-_SHARE, _LOW_INDEX, _HIGH_INDEX = range(3)  # columns of ``Numbers.ints``
+_WEIGHT, _FACTOR, _SHARE, _LOW, _LOW_INDEX, _HIGH, _HIGH_INDEX, _RECIPROCAL, _LAMBDA = range(9)
+
+# What a merge must know of one tensor beside its entries, (n_models, 9) float64, in which every int32 is exact. One table,
+# because each tensor more that a compiled function takes costs as much as merging a small one. Of each source: its weight, the
+# factor of what is kept, the share of bits (``share_of_bits``), the magnitude and the index from which on entries are kept, and
+# those from which on they are dropped again; then, the same for all, the two numbers that the sum is multiplied by.
+Numbers: TypeAlias = Tensor
 
 Bits: TypeAlias = Callable[[int], Tensor]  # bits(source) is random bits, (n,) int32, of the source in that place
 
@@ -38,22 +43,6 @@ class Form:
     thinning: str = "none"
     vote: bool = False
     mean: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What a merge must know of one tensor beside its entries.
-
-    Attributes:
-        floats: ``(n_models, 4)`` ``float64``: weight, factor of what is kept, magnitudes from which entries are kept and from
-            which they are dropped again.
-        ints: ``(n_models, 3)`` ``int32``: share of bits (``share_of_bits``), and the indices of the two magnitudes.
-        total: ``(2,)`` ``float32``: what the sum is multiplied by, one after the other.
-    """
-
-    floats: Tensor
-    ints: Tensor
-    total: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +68,13 @@ def numbers_of(weight: Tensor, thinned: Sequence[Thinned], *, divisor: float = 1
         divisor: The sum is divided by it.
         lambda_: And multiplied by it.
     """
-    floats = [[value, t.factor, t.low.magnitude, t.high.magnitude] for value, t in zip(weight.tolist(), thinned, strict=True)]
-    ints = [[share_of_bits(t.share), t.low.index, t.high.index] for t in thinned]
     # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
-    total = torch.tensor([1.0 / divisor, lambda_], dtype=torch.float32)
-    return Numbers(torch.tensor(floats, dtype=torch.float64), torch.tensor(ints, dtype=torch.int32), total)
+    shared = (1.0 / divisor, lambda_)
+    rows = [
+        (value, t.factor, share_of_bits(t.share), t.low.magnitude, t.low.index, t.high.magnitude, t.high.index, *shared)
+        for value, t in zip(weight.tolist(), thinned, strict=True)
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def merge_entries(
@@ -102,32 +93,35 @@ def merge_entries(
     Returns:
         ``(n,)``.
     """
-    floats = numbers.floats
-    weight = [floats[k, _WEIGHT].to(source) for k, source in enumerate(sources)]
+    weight = [numbers[k, _WEIGHT].to(source) for k, source in enumerate(sources)]
     weighted = []
     for k, source in enumerate(sources):
         vector = source if base is None else source - base
         if form.thinning != "none":
             # A product: torch chooses between numbers several times as slowly as it multiplies.
-            vector = _kept(form, k, vector, numbers, index, bits) * vector * floats[k, _FACTOR].to(torch.float32)
+            vector = _kept(form, k, vector, numbers, index, bits) * vector * numbers[k, _FACTOR].to(torch.float32)
         weighted.append(weight[k] * vector)
-    total = sum_agreeing(weighted, weight, vote=form.vote, mean=form.mean) * numbers.total[0] * numbers.total[1]
+    total = sum_agreeing(weighted, weight, vote=form.vote, mean=form.mean)
+    total = total * numbers[0, _RECIPROCAL].to(torch.float32) * numbers[0, _LAMBDA].to(torch.float32)
     return total if base is None else base + total
 
 
 def _kept(form: Form, k: int, vector: Tensor, numbers: Numbers, index: Tensor, bits: Bits) -> Tensor:
     """Where a source's entries are kept."""
-    floats, ints = numbers.floats, numbers.ints
+    low, low_index, high, high_index = (numbers[k, column] for column in (_LOW, _LOW_INDEX, _HIGH, _HIGH_INDEX))
     if form.thinning == "chance":
-        return below_share(bits(k), ints[k, _SHARE])
-    low, high = floats[k, _LOW].to(torch.float32), floats[k, _HIGH].to(torch.float32)
+        return below_share(bits(k), numbers[k, _SHARE].to(torch.int32))
     magnitude = vector.float().abs()
     if form.thinning == "largest":
-        return magnitude >= low
+        return magnitude >= low.to(torch.float32)
     # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
-    kept = (magnitude > low) | ((magnitude == low) & (index >= ints[k, _LOW_INDEX]))
-    outlier = (magnitude > high) | ((magnitude == high) & (index >= ints[k, _HIGH_INDEX]))
-    return kept & ~outlier
+    kept = _beyond(magnitude, index, low, low_index)
+    return kept & ~_beyond(magnitude, index, high, high_index)
+
+
+def _beyond(magnitude: Tensor, index: Tensor, boundary: Tensor, place: Tensor) -> Tensor:
+    bound = boundary.to(torch.float32)
+    return (magnitude > bound) | ((magnitude == bound) & (index >= place.to(torch.int32)))
 
 
 def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -> Numbers:
@@ -135,18 +129,16 @@ def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -
 
     Not where a sum is almost 0, nor where a vector is dropped.
     """
-    floats = numbers.floats.clone()
-    device = vectors.sources[0].device
-    there = Numbers(numbers.floats.to(device), numbers.ints.to(device), numbers.total.to(device))
-    index = entry_index(0, vectors.n_entries, device)
+    matched, device = numbers.clone(), vectors.sources[0].device
+    index, there = entry_index(0, vectors.n_entries, device), numbers.to(device)
     for k in range(len(vectors.sources)):
-        if float(numbers.floats[k, _FACTOR]) == 0.0:
+        if float(numbers[k, _FACTOR]) == 0.0:
             continue
         vector = vectors.whole(k)
         kept = _kept(form, k, vector, there, index, bits) * vector
         before, after = float(vector.abs().sum()), float(kept.abs().sum())
-        floats[k, _FACTOR] = 1.0 if min(before, after) < _NO_NORM else before / after
-    return Numbers(floats, numbers.ints, numbers.total)
+        matched[k, _FACTOR] = 1.0 if min(before, after) < _NO_NORM else before / after
+    return matched
 
 
 class Entrywise:

@@ -1,6 +1,9 @@
 """The order of a task vector's magnitudes: which entries are the largest of any number of them."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy
 import torch
@@ -10,7 +13,9 @@ EQUALS = ("all", "first", "sorted")  # which entries stay of those as large as t
 # A selection takes about a twelfth of a sort; whoever asks a third time goes on asking.
 _SELECTIONS = 2
 _INT32 = 1 << 31
+_SIDE_BY_SIDE = 1 << 18  # entries of a vector for which starting a thread is nothing
 ORDER_BYTES = 4  # an entry of a sorted order
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +72,37 @@ class MagnitudeOrder:
     """
 
     def __init__(self) -> None:
-        self._asked: dict[int, int] = {}
-        self._orders: dict[int, Tensor] = {}
+        self._asked = 0
+        self._orders: list[Tensor] = []
 
-    def boundary(self, vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
-        """The boundary of the ``n_kept`` largest entries of a source's vector, of equal ones the last.
+    def boundaries(self, vectors: TaskVectors, n_kept: Sequence[int]) -> list[Boundary]:
+        """Of each source's vector the boundary of so many largest entries, of equal ones the last.
 
         The index is exact in tensors that ``int32`` can count; in larger ones all entries of one magnitude stay or go together.
         """
-        if n_kept <= 0:
-            return NO_ENTRY
-        if n_kept >= vectors.n_entries:
-            return ALL_ENTRIES
-        self._asked[source] = self._asked.get(source, 0) + 1
-        if self._asked[source] <= _SELECTIONS:
-            return _selected(vectors.whole(source).float().abs(), n_kept)
-        if source not in self._orders:
-            self._orders[source] = _ascending(vectors.whole(source).float().abs())
+        self._asked += 1
+        if self._asked > _SELECTIONS and not self._orders:
+            self._orders = _of_each(vectors, lambda source: _ascending(vectors.whole(source).float().abs()))
+        find = self._looked_up if self._orders else _selected_from
+
+        def boundary(source: int) -> Boundary:
+            n = n_kept[source]
+            return NO_ENTRY if n <= 0 else ALL_ENTRIES if n >= vectors.n_entries else find(vectors, source, n)
+
+        return [boundary(k) for k in range(len(n_kept))] if self._orders else _of_each(vectors, boundary)
+
+    def _looked_up(self, vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
         index = int(self._orders[source][vectors.n_entries - n_kept])
         return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else -_INT32)
+
+
+def _of_each(vectors: TaskVectors, find: Callable[[int], _T]) -> list[_T]:
+    """What is found of each source, side by side where that pays: numpy and torch let go of Python while they count."""
+    sources = range(len(vectors.sources))
+    if vectors.n_entries < _SIDE_BY_SIDE or torch.get_num_threads() == 1:
+        return [find(source) for source in sources]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return list(threads.map(find, sources))
 
 
 def largest(vector: Tensor, n_kept: int, equals: str) -> Tensor:
@@ -122,6 +139,10 @@ def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
     kept = torch.zeros(magnitudes.numel(), dtype=torch.bool, device=magnitudes.device)
     kept[magnitudes.flatten().argsort(descending=True)[:n_kept]] = True
     return kept.view(magnitudes.shape)
+
+
+def _selected_from(vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
+    return _selected(vectors.whole(source).float().abs(), n_kept)
 
 
 def _selected(magnitudes: Tensor, n_kept: int) -> Boundary:

@@ -48,9 +48,7 @@ def trimmed(vectors: TaskVectors, density: Tensor, order: MagnitudeOrder) -> lis
         order: Of the same tensor.
     """
     kept = [0 if share <= 0.0 else max(1, int(share * vectors.n_entries)) for share in density.tolist()]
-    return [
-        DROPPED if n_kept == 0 else Thinned(low=order.boundary(vectors, source, n_kept)) for source, n_kept in enumerate(kept)
-    ]
+    return [DROPPED if n == 0 else Thinned(low=low) for n, low in zip(kept, order.boundaries(vectors, kept), strict=True)]
 
 
 def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: MagnitudeOrder) -> list[Thinned]:
@@ -64,13 +62,14 @@ def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: Magnitud
         gamma: ``(n_models,)`` in [0, 1].
         order: Of the same tensor.
     """
-    n, thinned = vectors.n_entries, []
-    for source, (share, outliers) in enumerate(zip(density.tolist(), gamma.tolist(), strict=True)):
-        n_kept = n if share >= 1.0 else int(share * n)
-        n_upper = min(n, n_kept + int(outliers * n))
-        low = order.boundary(vectors, source, n_upper)
-        thinned.append(DROPPED if n_kept == 0 else Thinned(low=low, high=order.boundary(vectors, source, n_upper - n_kept)))
-    return thinned
+    n = vectors.n_entries
+    kept = [n if share >= 1.0 else int(share * n) for share in density.tolist()]
+    upper = [min(n, n_kept + int(share * n)) for n_kept, share in zip(kept, gamma.tolist(), strict=True)]
+    lows = order.boundaries(vectors, upper)
+    highs = order.boundaries(vectors, [n_upper - n_kept for n_upper, n_kept in zip(upper, kept, strict=True)])
+    return [
+        DROPPED if n_kept == 0 else Thinned(low=low, high=high) for n_kept, low, high in zip(kept, lows, highs, strict=True)
+    ]
 
 
 def keep_largest(task_vectors: Tensor, density: Tensor, rescale: str, equals: str) -> Tensor:

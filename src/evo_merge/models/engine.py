@@ -61,11 +61,10 @@ class EntryEngine:
         Returns:
             ``()`` ``float32``, the sum of what was written, which is finite only where all of it is.
         """
-        there = Numbers(numbers.floats.to(self._device), numbers.ints.to(self._device), numbers.total.to(self._device))
-        keys = keys.to(self._device)
+        there, keys = numbers.to(self._device), keys.to(self._device)
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
             try:
-                return self._pass(form)(base, sources, there.floats, there.ints, there.total, keys, target)
+                return self._pass(form)(base, sources, there, keys, target)
             except (RuntimeError, OSError) as error:  # no compiler, a broken one, no room: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
@@ -93,9 +92,7 @@ def _one_pass(
     form: Form,
     base: Tensor | None,
     sources: Sequence[Tensor],
-    floats: Tensor,
-    ints: Tensor,
-    total: Tensor,
+    numbers: Numbers,
     keys: Tensor,
     target: Tensor,
 ) -> Tensor:
@@ -107,7 +104,7 @@ def _one_pass(
 
     wide = [source.to(torch.float32) for source in sources]
     base = None if base is None else base.to(torch.float32)
-    merged = merge_entries(form, base, wide, Numbers(floats, ints, total), index, bits).to(target.dtype)
+    merged = merge_entries(form, base, wide, numbers, index, bits).to(target.dtype)
     target.copy_(merged)
     return merged.sum(dtype=torch.float32)
 
