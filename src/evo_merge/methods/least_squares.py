@@ -1,0 +1,42 @@
+"""Averages of matrices weighted by matrices: the linear map that does best what each source's does on that source's inputs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def pseudo_inverse(gram: Tensor, rtol: float) -> Tensor:
+    """The Moore-Penrose inverse of a symmetric positive semi-definite matrix, in ``float64``.
+
+    Args:
+        gram: ``(d, d)``.
+        rtol: Eigenvalues at most this share of the largest count as 0; of them the inverse has none.
+
+    Returns:
+        ``(d, d)`` ``float64``.
+    """
+    values, vectors = torch.linalg.eigh(gram.double())  # ascending
+    largest = float(values[-1].clamp(min=0.0)) if len(values) else 0.0
+    inverse = torch.where(values > rtol * largest, 1.0 / values, 0.0)
+    found: Tensor = (vectors * inverse) @ vectors.T
+    return found
+
+
+def shares_of(matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) -> list[Tensor]:
+    """What each source adds to the matrix ``M`` that minimises ``sum_i tr((M - M_i) G_i (M - M_i)^T)``.
+
+    That is ``M = (sum_i M_i G_i) (sum_i G_i)^+``, the minimiser of least norm where there are several (RegMean, Jin et al. 2023,
+    equation 2, for weights stored as ``(out, in)``). It is linear in the ``M_i``, so that weights may be put on them afterwards.
+
+    Args:
+        matrices: ``M_i``, each ``(out, in)``.
+        grams: ``G_i``, each ``(in, in)``, symmetric and positive semi-definite.
+        rtol: As in ``pseudo_inverse``.
+
+    Returns:
+        ``M_i G_i (sum_j G_j)^+`` of each source, ``(out, in)`` ``float64``; their sum is ``M``.
+    """
+    total = torch.stack([gram.double() for gram in grams]).sum(dim=0)
+    inverse = pseudo_inverse(total, rtol)
+    return [matrix.double() @ (gram.double() @ inverse) for matrix, gram in zip(matrices, grams, strict=True)]
