@@ -1,4 +1,4 @@
-"""KnOTS (Stoica et al. 2024, https://arxiv.org/abs/2410.19735): task vectors aligned by one SVD of all, then TIES or DARE-TIES."""
+"""KnOTS (Stoica et al. 2024, https://arxiv.org/abs/2410.19735): task matrices in one basis, then TIES or DARE-TIES."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,13 +33,13 @@ class Aligned:
 class Knots:
     """The base plus the TIES merge of task matrices that were brought into one basis before.
 
-    The task matrices side by side, ``[d_1 … d_N] = U S [V_1 … V_N]^T``, have the basis U in common; what is thinned, put to the
-    vote and averaged are the ``S V_i^T``. Made for LoRA sources, whose rank, and with it all this, is small: the basis has as many
-    columns as the sum of their ranks. A plain weighted sum in that basis would be ``task_arithmetic``. Tensors that are no
-    matrices are merged as they are.
+    The task matrices side by side, ``[d_1 … d_N] = U S [V_1 … V_N]^T``, have the basis U in common; what is thinned, put to
+    the vote and averaged are the ``S V_i^T``. Made for LoRA sources, whose rank, and with it all this, is small: the basis has
+    as many columns as the sum of their ranks. A plain weighted sum in that basis would be ``task_arithmetic``. Tensors that
+    are no matrices are merged as they are.
 
-    The authors trim over all tensors at once and take the plain mean of what agrees; here each tensor is trimmed by itself, and
-    vote and mean are weighted, as in our ``ties``. Where singular values are equal, the basis and with it the vote is one of many.
+    The authors trim over all tensors at once and take the plain mean of what agrees; here each tensor is trimmed by itself,
+    and vote and mean are weighted, as in our ``ties``. Where singular values are equal, the basis is one of many.
 
     Attributes:
         thin: ``magnitude`` keeps the largest entries (KnOTS-TIES), ``chance`` keeps any and divides them by the density

@@ -26,8 +26,9 @@ def pseudo_inverse(gram: Tensor, rtol: float) -> Tensor:
 def shares_of(matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) -> list[Tensor]:
     """What each source adds to the matrix ``M`` that minimises ``sum_i tr((M - M_i) G_i (M - M_i)^T)``.
 
-    That is ``M = (sum_i M_i G_i) (sum_i G_i)^+``, the minimiser of least norm where there are several (RegMean, Jin et al. 2023,
-    equation 2, for weights stored as ``(out, in)``). It is linear in the ``M_i``, so that weights may be put on them afterwards.
+    That is ``M = (sum_i M_i G_i) (sum_i G_i)^+``, the one of least norm where there are several (the closed form of
+    RegMean, Jin et al. 2023, for weights stored as ``(out, in)``). It is linear in the ``M_i``, so that they may be weighted
+    afterwards.
 
     Args:
         matrices: ``M_i``, each ``(out, in)``.
@@ -40,3 +41,24 @@ def shares_of(matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) 
     total = torch.stack([gram.double() for gram in grams]).sum(dim=0)
     inverse = pseudo_inverse(total, rtol)
     return [matrix.double() @ (gram.double() @ inverse) for matrix, gram in zip(matrices, grams, strict=True)]
+
+
+def nearest(start: Tensor, matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) -> Tensor:
+    """Of the matrices that minimise what ``shares_of`` does, the one nearest to ``start``, ``(out, in)`` ``float64``.
+
+    Where the sum of the ``G_i`` can be inverted that is the only one. In other directions it is ``start``.
+    """
+    total = torch.stack(list(grams)).double().sum(dim=0)
+    wanted = torch.zeros_like(start, dtype=torch.float64)
+    for matrix, gram in zip(matrices, grams, strict=True):
+        wanted += (matrix.double() - start.double()) @ gram.double()
+    return start.double() + _divided(wanted, total, rtol)
+
+
+def _divided(wanted: Tensor, gram: Tensor, rtol: float) -> Tensor:
+    """``wanted @ gram^+``: by Cholesky's factor, ten times faster than eigenvectors, where the matrix is safely positive."""
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    pivots = factor.diagonal().square()
+    if int(failed) == 0 and float(pivots.min()) > rtol * float(pivots.max()):
+        return torch.cholesky_solve(wanted.T, factor).T
+    return wanted @ pseudo_inverse(gram, rtol)

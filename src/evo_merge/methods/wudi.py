@@ -14,17 +14,17 @@ from evo_merge.methods.least_squares import shares_of
 
 @dataclass(frozen=True, slots=True)
 class Wudi:
-    """The base plus the task matrix that minimises ``sum_i ||(M - d_i) d_i^T||_F^2 / ||d_i||_F^2`` (equation 9 of the paper).
+    """The base plus the task matrix that minimises ``sum_i ||(M - d_i) d_i^T||_F^2 / ||d_i||_F^2``.
 
-    The rows of a task matrix d_i span what its inputs do, so that this is small where the merged layer does to each task's
-    inputs what that task's own layer does. The authors take 300 steps of Adam from the sum of the d_i; the loss is a quadratic,
-    and we take its minimiser: ``M = (sum_i c_i d_i d_i^T d_i) (sum_i c_i d_i^T d_i)^+`` with ``c_i = 1 / ||d_i||_F^2``. It is found
-    once a run. Tensors that are no matrices get the mean of the task vectors, where the authors keep the base's; so that with
-    ``lambda`` 1 nothing needs to be tuned, as in the paper.
+    The rows of a task matrix span the inputs that its training saw, so that this is small where the merged layer does to each
+    task's inputs what that task's own layer does. The authors take 300 steps of Adam from the sum of the d_i; the loss is a
+    quadratic, and we take its minimiser, once a run: ``M = (sum_i c_i d_i d_i^T d_i) (sum_i c_i d_i^T d_i)^+`` with
+    ``c_i = 1 / ||d_i||_F^2``. It is the one of least norm, as Adam's start lies in the same rows. Tensors that are no matrices
+    get the mean of the task vectors, where the authors' code keeps the base's.
 
-    A weight, which is ours, multiplies a source's task matrix before all this. The minimiser is linear in the weights, because
-    the division by the norm takes them out of everything but the target; so with weight 0 the merge does what the base does on
-    that source's inputs, which is not the merge without the source.
+    A weight, which is ours, multiplies a source's task matrix before all this. The division by the norm takes it out of
+    everything but the target, so that the minimiser is linear in the weights. With weight 0 the merge does on that source's
+    inputs what the base does, which is not the merge without the source.
 
     Attributes:
         rtol: Directions of the inputs with less than this share of the largest one's energy count as none, and keep the base.
