@@ -46,19 +46,28 @@ def shares_of(matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) 
 def nearest(start: Tensor, matrices: Sequence[Tensor], grams: Sequence[Tensor], rtol: float) -> Tensor:
     """Of the matrices that minimise what ``shares_of`` does, the one nearest to ``start``, ``(out, in)`` ``float64``.
 
-    Where the sum of the ``G_i`` can be inverted that is the only one. In other directions it is ``start``.
+    Where the sum of the ``G_i`` can be inverted that is the only one; in directions that it says nothing of it is ``start``.
+    Near is measured in the units of each column: of a language model's inputs some are a thousand times larger than others,
+    and what is small beside those is no rounding.
+
+    Args:
+        start: ``(out, in)``.
+        matrices: ``M_i``, as in ``shares_of``.
+        grams: ``G_i``, as in ``shares_of``.
+        rtol: As in ``pseudo_inverse``, of the sum of the ``G_i`` scaled so that its diagonal is 1.
     """
     total = torch.stack(list(grams)).double().sum(dim=0)
     wanted = torch.zeros_like(start, dtype=torch.float64)
     for matrix, gram in zip(matrices, grams, strict=True):
         wanted += (matrix.double() - start.double()) @ gram.double()
-    return start.double() + _divided(wanted, total, rtol)
+    sizes = total.diagonal().clamp(min=0.0).sqrt()
+    units = torch.where(sizes > 0.0, 1.0 / sizes, 0.0)  # what is always 0 has no direction
+    return start.double() + _divided(wanted * units, units[:, None] * total * units, rtol) * units
 
 
 def _divided(wanted: Tensor, gram: Tensor, rtol: float) -> Tensor:
     """``wanted @ gram^+``: by Cholesky's factor, ten times faster than eigenvectors, where the matrix is safely positive."""
     factor, failed = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal().square()
-    if int(failed) == 0 and float(pivots.min()) > rtol * float(pivots.max()):
+    if int(failed) == 0 and float(factor.diagonal().square().min()) > rtol:
         return torch.cholesky_solve(wanted.T, factor).T
     return wanted @ pseudo_inverse(gram, rtol)

@@ -22,12 +22,13 @@ class Regmean:
     Attributes:
         statistics: Folder of the statistics; there is no merge without.
         digest: Which statistics these are; filled in when a search begins.
-        rtol: Directions with less than this share of the largest one's energy count as none.
+        rtol: Directions with less than this share of the largest one's energy, each input in units of its own size, count as
+            none; the statistics are ``float32``, so that less is rounding.
     """
 
     statistics: str | None = None
     digest: str | None = None
-    rtol: float = 1e-10
+    rtol: float = 1e-6
 
     statistics_kind: ClassVar[str] = "gram"
     needs_base: ClassVar[bool] = False
