@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,13 @@ def _job(config: DictConfig) -> None:
     from evo_merge.config import check
     from evo_merge.evaluation.setup import few_threads, new_trainer
 
-    check(config, (*PARTS, *([] if config.task is None else ["task"])))
+    check(config, (*PARTS, *([] if config.get("task") is None else ["task"])))
     folder = Path(str(config.out)).expanduser()
     refuse_occupied(folder)
     pool: Pool = instantiate(config.models, _convert_="all")
     with few_threads(pool):
         trainer = new_trainer(config)
-        rows_of = _file_rows(config, pool) if config.task is None else _own_answers(config, pool, trainer)
+        rows_of = _file_rows(config, pool) if config.get("task") is None else _own_answers(config, pool, trainer)
         record = write_statistics(
             folder,
             pool.sources,
@@ -68,7 +68,7 @@ def _check_options(config: DictConfig) -> None:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got '{config.kind}'")
     if config.labels not in ("sampled", "text"):
         raise ConfigError(f"labels must be one of sampled, text, got '{config.labels}'")
-    if (config.data is None) == (config.task is None):
+    if (config.data is None) == (config.get("task") is None):
         raise ConfigError(
             "name either data=FILE.jsonl, or task=TASK for problems of its search split with the sources' own answers"
         )
@@ -86,7 +86,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     """What the record says of how it was made."""
     kept = ["limit", "max_tokens", "seed", *(["labels"] if config.kind == "fisher" else [])]
     data = OmegaConf.to_container(config.data) if OmegaConf.is_config(config.data) else config.data
-    texts = {"data": data} if config.task is None else {"task": config.task.name}
+    texts = {"data": data} if config.get("task") is None else {"task": config.task.name}
     return texts | {key: config[key] for key in kept}
 
 
@@ -94,10 +94,8 @@ def _file_rows(config: DictConfig, pool: Pool) -> Callable[[Model], list[list[in
     """Reads the texts of a source from the file that is named for it, or for all."""
     from evo_merge.calibration.texts import rows_of_file
 
-    files = OmegaConf.to_container(config.data) if OmegaConf.is_config(config.data) else config.data
     names = [source.name for source in pool.sources]
-    if not isinstance(files, Mapping):
-        files = dict.fromkeys(names, str(files))
+    files = dict(config.data) if OmegaConf.is_config(config.data) else dict.fromkeys(names, config.data)
     if lacking := [name for name in names if name not in files]:
         raise ConfigError(f"data names no file for '{lacking[0]}'; name one for each of {', '.join(names)}, or one for all")
     if unknown := [name for name in files if name not in names]:

@@ -88,6 +88,7 @@ class SourceStatistics:
 def _tensors_of(path: Path) -> dict[str, Any]:
     try:
         handle = safe_open(str(path), framework="pt", device="cpu")
-        return dict.fromkeys(handle.keys(), handle)
+        names: list[str] = list(handle.keys())  # type: ignore[no-untyped-call]
+        return dict.fromkeys(names, handle)
     except (SafetensorError, OSError) as error:
         raise RecipeError(f"'{path}' cannot be read ({error}); gather the statistics again") from error

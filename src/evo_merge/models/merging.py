@@ -63,6 +63,18 @@ def refuse_idle_rules(recipe: ParameterSpaceRecipe, tensors: Collection[str]) ->
             )
 
 
+def dropped_sources(recipe: ParameterSpaceRecipe) -> list[str]:
+    """Warnings about sources that a density of 0 leaves nothing of: a search may stop there, a person means a weight of 0."""
+    warnings = []
+    for rule in recipe.parameters:
+        density = rule.values.get("density")
+        for source, share in zip(recipe.sources, density if isinstance(density, tuple) else (), strict=False):
+            if share == 0.0:
+                tensors = ", ".join(rule.tensors)
+                warnings.append(f"density 0 keeps nothing of '{source.name}' in {tensors}; weight 0 says so plainly")
+    return warnings
+
+
 class TensorMerger:
     """Merges tensors of the models of a pool.
 
