@@ -52,7 +52,9 @@ def _job(config: DictConfig) -> None:
             settings=_settings(config),
         )
     for name, source in record.sources.items():
-        print(f"{name}: {source.texts} texts, {source.tokens} tokens")  # noqa: T201
+        n_weights = len(next(model for model in pool.sources if model.name == name).shapes)
+        counted = f"{source.texts} texts, {source.tokens} tokens, statistics of {source.weights} of {n_weights} weights"
+        print(f"{name}: {counted}")  # noqa: T201
     print(f"python -m evo_merge merge={_METHODS[config.kind]} merge.method.statistics={folder}")  # noqa: T201
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, LlamaForCausalLM, MixtralConfig, Qwen2Config, set_seed
 
-from evo_merge.calibration.gather import fisher_information, gram_matrices
+from evo_merge.calibration.gather import fisher_information, gram_matrices, linear_layers
 
 ROWS = [[1, 5, 7, 2], [3, 3, 9, 11, 4, 6], [8]]
 
@@ -94,3 +94,17 @@ def test_the_seed_decides_what_is_sampled_and_the_model_is_left_as_it_was(model:
     assert not all(torch.equal(first[name], other[name]) for name in first)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def layers_of(config: Any) -> set[str]:
+    return {name.removeprefix("model.layers.0.") for name in linear_layers(AutoModelForCausalLM.from_config(config))}
+
+
+def test_layers_are_named_as_in_files_and_tied_heads_and_other_kinds_of_layers_are_left_out() -> None:
+    sizes = {"vocab_size": 12, "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 8}
+    attention = {f"self_attn.{name}_proj.weight" for name in "qkvo"}
+    mlp = {f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
+    assert layers_of(Qwen2Config(**sizes, num_hidden_layers=1, tie_word_embeddings=True)) == attention | mlp
+    experts = layers_of(MixtralConfig(**sizes, num_hidden_layers=1, num_local_experts=2))
+    assert experts == attention | {"lm_head.weight"}  # the experts of a layer are one tensor in memory
+    assert layers_of(GPT2Config(vocab_size=12, n_embd=8, n_layer=1, n_head=2)) == set()  # its head is tied

@@ -175,7 +175,7 @@ def with_statistics(method: MergeMethod, pool: Pool, folder: Path) -> MergeMetho
         found = {name: random_statistics(method, shape) for name, shape in TENSORS.items()}
         file = folder / f"{model.name}.safetensors"
         save_file({name: each[place] for name, each in found.items() if each is not None}, file)
-        records[model.name] = SourceRecord(str(model.reference), identity(model), {file.name: digest_of_file(file)}, 1, 1)
+        records[model.name] = SourceRecord(str(model.reference), identity(model), {file.name: digest_of_file(file)}, 1, 1, 1)
     StatisticsRecord(kind, {}, records).write(folder)
     return replace(method, statistics=str(folder))  # type: ignore[type-var]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from evo_merge.errors import ModelError
+from evo_merge.models.skeleton import as_in_files
 
 LABELS = ("sampled", "text")
 
@@ -70,9 +71,9 @@ def gram_matrices(model: Any, rows: Sequence[Sequence[int]], limit: int) -> Iter
         limit: Bytes that the sums of one reading may take; one matrix may be larger.
 
     Yields:
-        By name of the layer's weight, ``(columns, columns)`` ``float32`` on the CPU.
+        By the name that the layer's weight has in files, ``(columns, columns)`` ``float32`` on the CPU.
     """
-    layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    layers = linear_layers(model)
     n_tokens = max(1, sum(map(len, rows)))
     for part in _parts(layers, limit):
         sums = {
@@ -88,6 +89,19 @@ def gram_matrices(model: Any, rows: Sequence[Sequence[int]], limit: int) -> Iter
             for hook in hooks:
                 hook.remove()
         yield {name: (total / n_tokens).float().cpu() for name, total in sums.items()}
+
+
+def linear_layers(model: Any) -> dict[str, nn.Linear]:
+    """The linear layers by the names that their weights have in files; not heads that are embeddings as well.
+
+    Layers that are no ``nn.Linear`` are not among them, as those of GPT-2, which multiply from the other side, and experts that
+    are one tensor in memory.
+    """
+    tied = {module.weight.data_ptr() for module in model.modules() if isinstance(module, nn.Embedding)}
+    names = {(tensor.data_ptr(), tensor.shape): name for name, tensor in as_in_files(model).items()}
+    found = [module for module in model.modules() if isinstance(module, nn.Linear) and module.weight.data_ptr() not in tied]
+    placed = [(names.get((module.weight.data_ptr(), module.weight.shape)), module) for module in found]
+    return {name: module for name, module in placed if name is not None}
 
 
 def _adding(total: Tensor) -> Any:

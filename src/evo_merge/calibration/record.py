@@ -29,6 +29,7 @@ class SourceRecord:
         model: Where it was found.
         fingerprint: Tells its weights from others'.
         files: By name of a safetensors file in the folder, its digest.
+        weights: Of how many tensors there are statistics.
         texts: How many went into it.
         tokens: Of all of them.
         scale: What the numbers in the files were divided by: of Fisher information its mean over all entries, else 1.
@@ -37,6 +38,7 @@ class SourceRecord:
     model: str
     fingerprint: str
     files: Mapping[str, str]
+    weights: int
     texts: int
     tokens: int
     scale: float = 1.0

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from evo_merge.calibration.gather import fisher_information, gram_matrices
 from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file
 from evo_merge.calibration.stored import identity
-from evo_merge.errors import ConfigError
-from evo_merge.models.skeleton import filled_model
+from evo_merge.errors import ConfigError, ModelError
+from evo_merge.models.checks.kinds import REARRANGED
+from evo_merge.models.skeleton import are_views, as_in_files, empty_model, refuse_lacking
 from evo_merge.seeds import child_seed
 
 if TYPE_CHECKING:
@@ -59,19 +60,35 @@ def write_statistics(
     with _appearing(folder) as partial:
         for number, source in enumerate(sources):
             rows = rows_of(source)
-            model = filled_model(source, torch.float32, device)
+            model = _loaded(source, device)
             if kind == FISHER:
                 parts, scale = _scaled(model, fisher_information(model, rows, labels, child_seed(seed, source.name)))
             else:
                 parts, scale = gram_matrices(model, rows, limit), 1.0
             stem = f"{number:02d}-" + re.sub(r"[^\w.-]", "_", source.name)
-            files = dict(_saved(partial, stem, parts, source))
+            files, n_weights = _saved(partial, stem, parts, source)
             tokens = sum(map(len, rows))
-            records[source.name] = SourceRecord(str(source.reference), identity(source), files, len(rows), tokens, scale)
+            of_model = (str(source.reference), identity(source))
+            records[source.name] = SourceRecord(*of_model, files, n_weights, len(rows), tokens, scale)
             del model
         record = StatisticsRecord(kind, dict(settings), records)
         record.write(partial)
     return record
+
+
+def _loaded(source: Model, device: torch.device) -> Any:
+    """The model in ``float32``; raises ``ModelError`` where its weights cannot be read, or not put where they belong."""
+    with device:
+        model = empty_model(source.config, torch.float32)
+    parameters = as_in_files(model)
+    if not are_views(parameters.values(), model):
+        raise ModelError(f"transformers rearranges weights of '{source.name}' when it loads them; {REARRANGED.mend}")
+    refuse_lacking(parameters, source)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(source.read(name))
+    source.forget()
+    return model
 
 
 def _scaled(model: Any, information: dict[str, Tensor]) -> tuple[Iterator[dict[str, Tensor]], float]:
@@ -84,14 +101,23 @@ def _scaled(model: Any, information: dict[str, Tensor]) -> tuple[Iterator[dict[s
     return iter([dict(revert_weight_conversion(model, scaled))]), mean
 
 
-def _saved(folder: Path, stem: str, parts: Iterator[dict[str, Tensor]], source: Model) -> Iterator[tuple[str, str]]:
-    """Names and digests of the files that were written; what is no tensor of the model's files has no place in them."""
+def _saved(folder: Path, stem: str, parts: Iterator[dict[str, Tensor]], source: Model) -> tuple[dict[str, str], int]:
+    """The digests of the files that were written, by name, and how many tensors are in them."""
+    digests: dict[str, str] = {}
+    n_weights = 0
     for number, part in enumerate(parts, start=1):
         file = f"{stem}-{number:05d}.safetensors"
         tensors = {name: tensor.contiguous().cpu() for name, tensor in sorted(part.items()) if name in source.shapes}
         save_file(tensors, folder / file)
         (folder / file).chmod(0o644)  # safetensors writes for the owner alone
-        yield file, digest_of_file(folder / file)
+        digests[file] = digest_of_file(folder / file)
+        n_weights += len(tensors)
+    if n_weights == 0:
+        raise ModelError(
+            f"'{source.name}' has no linear layer of the kind that Gram matrices are taken of (those of a "
+            f"'{source.config.model_type}' are others), so that merge=regmean would be the plain average; use merge=fisher"
+        )
+    return digests, n_weights
 
 
 def refuse_occupied(folder: Path) -> None:
