@@ -11,10 +11,11 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from evo_merge.__main__ import PARTS
+from evo_merge.calibrate import PARTS as CALIBRATE_PARTS
 from evo_merge.command_line import CONF
 from evo_merge.compose import compose_parts
 from evo_merge.config import check, run_settings
-from evo_merge.errors import ConfigError
+from evo_merge.errors import ConfigError, RecipeError
 from evo_merge.evaluate import PARTS as EVALUATE_PARTS
 from evo_merge.racing.rules import Rules
 
@@ -33,6 +34,7 @@ NEEDED = {  # what has no default, because only the user knows it
     "task=several": ["+task@task.parts.ja=tiny_ja_math", "+task@task.parts.en=tiny_en_math"],
 }
 NEED_A_RUN = {"optimizer=cmaes_warm"}  # the optimizers' own tests build these
+NEED_STATISTICS = {"merge=fisher", "merge=regmean"}  # the tests of calibration build these
 CHOICES = sorted(f"{group}={file.stem}" for group in PARTS for file in (CONF / group).glob("*.yaml"))
 PATH_CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in (CONF / "merge").glob("*/*.yaml"))
 FITTING = {"merge/encoding=binary": "cmaes_margin", "merge/encoding=slots": "catcma"}  # optimizers that know such genes
@@ -101,7 +103,15 @@ def test_every_experiment_composes_and_fits(name):
 
 def test_the_configs_of_the_other_commands_compose_and_fit():
     check(composed(name="evaluate"), EVALUATE_PARTS)
+    check(composed(name="calibrate"), CALIBRATE_PARTS)
+    check(composed("task=tiny_ja_math", name="calibrate"), (*CALIBRATE_PARTS, "task"))
     assert set(composed(name="build")) == {"recipe", "out", "allow_code"}
+
+
+@pytest.mark.parametrize("choice", sorted(NEED_STATISTICS))
+def test_a_method_that_needs_statistics_says_how_to_gather_them(choice):
+    with pytest.raises(RecipeError, match=r"needs statistics of each source; gather them with  python -m evo_merge\.calibrate"):
+        built(composed(choice))
 
 
 def built(config):
@@ -109,7 +119,9 @@ def built(config):
     return compose_parts(config, run_settings(config)).program
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith(("merge=", "optimizer=")) and c not in NEED_A_RUN])
+@pytest.mark.parametrize(
+    "choice", [c for c in CHOICES if c.startswith(("merge=", "optimizer=")) and c not in NEED_A_RUN | NEED_STATISTICS]
+)
 def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
     program = built(composed(choice))
 
@@ -121,7 +133,8 @@ def test_every_method_and_optimizer_builds_on_the_embedded_family(choice):
     shared = ("slerp", "nearswap", "arcee_fusion", "passthrough", "model_stock", "sce", "ram")  # one gene for all sources
     dims = {f"merge={name}": 1 for name in shared} | {"merge=dfs": path_genes, "merge=automerge": 8, "merge=nuslerp": 2}
     dims |= {
-        f"merge={name}": 3 for name in ("linear", "task_arithmetic", "multislerp", "karcher", "ramplus_tl", "iso_c", "tsv")
+        f"merge={name}": 3
+        for name in ("linear", "task_arithmetic", "multislerp", "karcher", "ramplus_tl", "iso_c", "tsv", "wudi")
     }
     dims |= {f"merge={name}": 9 for name in ("breadcrumbs", "breadcrumbs_ties", "della", "della_linear")}
     assert len(space.genes) == dims.get(choice, 6)

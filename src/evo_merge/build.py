@@ -26,7 +26,7 @@ def _job(config: DictConfig) -> None:
             raise ConfigError(f"{key} is not set; it is {meaning}: python -m evo_merge.build recipe=FILE out=DIR")
     from evo_merge.interchange.read import load_any
     from evo_merge.models.checkpoint import write_checkpoint
-    from evo_merge.models.merging import refuse_idle_rules
+    from evo_merge.models.merging import dropped_sources, refuse_idle_rules
     from evo_merge.models.pool import Pool
     from evo_merge.recipe import ParameterSpaceRecipe
     from evo_merge.report.model_card import recipe_card
@@ -36,6 +36,8 @@ def _job(config: DictConfig) -> None:
     pool = Pool.of_recipe(recipe)
     if isinstance(recipe, ParameterSpaceRecipe):
         refuse_idle_rules(recipe, pool.leader.shapes)
+        for warning in dropped_sources(recipe):
+            log.warning("%s", warning)
     write_checkpoint(recipe, pool, out, allowed_code=tuple(config.allow_code))
     licences = {model.name: model.licences for model in pool.models_in(recipe)}
     replace_text(out / "README.md", recipe_card(recipe, name=out.resolve().name, licences=licences))

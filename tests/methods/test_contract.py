@@ -3,7 +3,7 @@
 import inspect
 import random
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig
 
+from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file, kind_of
+from evo_merge.calibration.stored import identity
 from evo_merge.methods.base import AlignedTensors, MergeMethod, arguments, method_from_recipe, name_of, options_of
 from evo_merge.methods.entrywise import Entrywise
 from evo_merge.methods.noise import EntryNoise
@@ -65,7 +67,19 @@ def merge_tensor(method: MergeMethod, tensors: AlignedTensors, seed: int = 7) ->
 def random_tensors(method: MergeMethod, shape: tuple[int, ...], dtype: torch.dtype, base: float = 1.0) -> AlignedTensors:
     generator = torch.Generator().manual_seed(0)
     sources = torch.randn((n_sources_of(method), *shape), generator=generator)
-    return AlignedTensors(sources.to(dtype), (base * torch.randn(shape, generator=generator)).to(dtype))
+    drawn = (base * torch.randn(shape, generator=generator)).to(dtype)
+    return AlignedTensors(sources.to(dtype), drawn, random_statistics(method, shape))
+
+
+def random_statistics(method: MergeMethod, shape: tuple[int, ...]) -> tuple[Tensor, ...] | None:
+    """What the method asks to know of each source about a tensor: positive numbers, or products of inputs with themselves."""
+    generator = torch.Generator().manual_seed(1)
+    if kind_of(method) is None or (kind_of(method) != FISHER and len(shape) != 2):
+        return None
+    if kind_of(method) == FISHER:
+        return tuple(torch.rand(shape, generator=generator) for _ in range(n_sources_of(method)))
+    inputs = [torch.randn((4 * shape[1], shape[1]), generator=generator) for _ in range(n_sources_of(method))]
+    return tuple(each.T @ each for each in inputs)
 
 
 # --- one tensor ------------------------------------------------------------------------------------------------------
@@ -85,7 +99,8 @@ def test_a_merged_tensor_has_the_shape_and_dtype_of_the_sources(
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_no_change_in_the_sources_leaves_the_base(method: MergeMethod, shape: tuple[int, ...]) -> None:
     base = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    merged = merge_tensor(method, AlignedTensors(torch.stack([base] * n_sources_of(method)), base))
+    sources = torch.stack([base] * n_sources_of(method))
+    merged = merge_tensor(method, AlignedTensors(sources, base, random_statistics(method, shape)))
     if method.needs_base:
         assert torch.equal(merged, base)
     else:  # equal sources, averaged: exact but for rounding
@@ -94,7 +109,7 @@ def test_no_change_in_the_sources_leaves_the_base(method: MergeMethod, shape: tu
 
 def test_bfloat16_arithmetic_comes_near_that_of_float32(method: MergeMethod) -> None:
     rounded = random_tensors(method, (6, 5), torch.bfloat16, base=0.0)  # base 0: the task vectors are the same in both
-    exact = AlignedTensors(rounded.sources.float(), rounded.base.float())
+    exact = AlignedTensors(rounded.sources.float(), rounded.base.float(), rounded.statistics)
     torch.testing.assert_close(
         merge_tensor(method, rounded).float(), merge_tensor(method, exact), rtol=2**-6, atol=2**-6
     )  # two bits of bfloat16's eight are lost at most
@@ -151,19 +166,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def with_statistics(method: MergeMethod, pool: Pool, folder: Path) -> MergeMethod:
+    """The method with statistics of the pool's models in files, where it asks for some."""
+    kind = kind_of(method)
+    if kind is None:
+        return method
+    folder.mkdir(exist_ok=True)
+    records = {}
+    for place, model in enumerate(pool.sources):
+        found = {name: random_statistics(method, shape) for name, shape in TENSORS.items()}
+        file = folder / f"{model.name}.safetensors"
+        save_file({name: each[place] for name, each in found.items() if each is not None}, file)
+        records[model.name] = SourceRecord(str(model.reference), identity(model), {file.name: digest_of_file(file)}, 1, 1, 1)
+    StatisticsRecord(kind, {}, records).write(folder)
+    return replace(method, statistics=str(folder))  # type: ignore[type-var]
+
+
 @pytest.fixture
-def merge_all(folder: Path, method: MergeMethod, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor]]:
+def merge_all(
+    folder: Path, method: MergeMethod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., dict[str, Tensor]]:
     monkeypatch.setattr(facts, "expected_shapes", lambda config: None)  # the tensors are those of no architecture
 
     def merge(order: list[str], **changes: Any) -> dict[str, Tensor]:
         names = [f"source{i}" for i in range(n_sources_of(method))]
         pool = Pool(base=str(folder / "base"), sources=[str(folder / name) for name in names])
+        used = with_statistics(method, pool, tmp_path / "statistics")
         recipe = ParameterSpaceRecipe(
             **{
                 "base": pool.base.reference if method.needs_base else None,
                 "sources": pool.recipe_sources,
                 "method": name_of(method),
-                "options": options_of(method),
+                "options": options_of(used),
                 "parameters": (ParameterRule(("*",), values_of(method)),),
                 "seed": 11,
                 "dtype": "float32",

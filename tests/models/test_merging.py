@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from evo_merge.errors import ModelError, RecipeError, UnusableCandidateError
-from evo_merge.models.merging import TensorMerger, check_mixture, refuse_idle_rules
+from evo_merge.models.merging import TensorMerger, check_mixture, dropped_sources, refuse_idle_rules
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
 
@@ -295,6 +295,18 @@ def test_rules_that_do_nothing_are_refused_where_a_user_wrote_them(family: Path,
     with pytest.raises(RecipeError, match=r"the weights for \* sum to 0, and 'linear' divides by their sum"):
         refuse_idle_rules(sums, names)
     refuse_idle_rules(make_recipe("linear", None, folders, everywhere(weight=(1.0, -1.0)), options={"normalize": False}), names)
+
+
+def test_a_density_of_0_is_pointed_out(family: Path, make_recipe: MakeRecipe) -> None:
+    folders = {n: family / n for n in "ab"}
+    rules = [
+        ParameterRule(("*mlp*",), {"weight": (1.0, 1.0), "density": (0.0, 0.5)}),
+        everywhere(weight=(1.0, 0.0), density=(0.5, 0.1)),
+    ]
+    assert dropped_sources(make_recipe("ties", family / "base", folders, *rules)) == [
+        "density 0 keeps nothing of 'a' in *mlp*; weight 0 says so plainly"
+    ]
+    assert dropped_sources(make_recipe("linear", None, folders, everywhere(weight=(1.0, 1.0)))) == []
 
 
 def test_a_model_outside_the_pool_is_named(family: Path, make_recipe: MakeRecipe) -> None:

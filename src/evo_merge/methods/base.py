@@ -20,7 +20,7 @@ Noise: TypeAlias = Callable[[int], Tensor]
 # default, so that earlier recipes are found again under their hash.
 LATER: Final = {"later": True}
 
-SHARES: Final = ("density", "gamma", "select_topk")  # parameters that lie in [0, 1]
+SHARES: Final = ("density", "gamma", "select_topk", "off_diagonal")  # parameters that lie in [0, 1]
 
 NO_SHARE = 1e-8  # 0.1 + 0.2 - 0.3 is not quite 0; the peers' threshold
 
@@ -60,10 +60,14 @@ class AlignedTensors:
     Attributes:
         sources: ``(n_models, *shape)``.
         base: ``(*shape)``; ``None`` for methods that need none.
+        statistics: Of each source what its method's ``statistics_kind`` names, gathered by ``python -m evo_merge.calibrate``:
+            ``fisher``, ``(*shape)``; ``gram``, of a whole matrix ``(rows, columns)``, ``(columns, columns)``. ``None`` for
+            other methods, and for tensors that have none.
     """
 
     sources: Tensor
     base: Tensor | None
+    statistics: tuple[Tensor, ...] | None = None
 
     @property
     def task_vectors(self) -> Tensor:
@@ -77,7 +81,8 @@ class MergeMethod(Protocol):
 
     Attributes:
         n_sources: How many sources it merges; ``None`` is any number. A method that needs at least some says so in
-            ``min_sources``.
+            ``min_sources``, one that needs statistics of the sources which in ``statistics_kind``; its options are then
+            ``statistics``, where they lie, and ``digest``, which ones they are.
         parameters: What it takes for every tensor.
     """
 

@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from evo_merge.calibration.record import check_statistics, kind_of
+from evo_merge.calibration.stored import SourceStatistics
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.entrywise import Entrywise, Form
@@ -40,6 +42,7 @@ def check_mixture(recipe: ParameterSpaceRecipe, allowed_code: tuple[str, ...] = 
         raise RecipeError(f"'{recipe.method}' needs a base to take task vectors against; name it under 'base'")
     for rule in recipe.parameters:
         _check_rule(rule, method, recipe)
+    check_statistics(method, [source.name for source in recipe.sources])
     return method
 
 
@@ -63,6 +66,18 @@ def refuse_idle_rules(recipe: ParameterSpaceRecipe, tensors: Collection[str]) ->
             raise RecipeError(
                 f"the weights for {', '.join(rule.tensors)} sum to 0, and '{recipe.method}' divides by their sum; change one"
             )
+
+
+def dropped_sources(recipe: ParameterSpaceRecipe) -> list[str]:
+    """Warnings about sources that a density of 0 leaves nothing of: a search may stop there, a person means a weight of 0."""
+    warnings = []
+    for rule in recipe.parameters:
+        density = rule.values.get("density")
+        for source, share in zip(recipe.sources, density if isinstance(density, tuple) else (), strict=False):
+            if share == 0.0:
+                tensors = ", ".join(rule.tensors)
+                warnings.append(f"density 0 keeps nothing of '{source.name}' in {tensors}; weight 0 says so plainly")
+    return warnings
 
 
 class TensorMerger:
@@ -91,6 +106,7 @@ class TensorMerger:
         self._states: dict[tuple[object, ...], Any] = {}
         self._orders: dict[tuple[object, ...], MagnitudeOrder] = {}
         self._keys: dict[tuple[object, ...], Tensor] = {}
+        self._statistics: dict[tuple[object, ...], SourceStatistics] = {}
         log.debug("between candidates the models wait on: %s", self._residency)
 
     def of(self, recipe: ParameterSpaceRecipe) -> "MergedTensors":
@@ -112,6 +128,17 @@ class TensorMerger:
         if self._residency != "disk":
             self._resident[key] = tensor
         return tensor
+
+    def statistics(self, method: MergeMethod, recipe: ParameterSpaceRecipe, name: str) -> tuple[Tensor, ...] | None:
+        """Of each source what the method asks to know about a tensor, on the device; ``None`` where there is nothing."""
+        if kind_of(method) is None:
+            return None
+        key = (method, recipe.sources)
+        if key not in self._statistics:
+            models = {source.name: self._models[source.reference] for source in recipe.sources}
+            self._statistics[key] = SourceStatistics(method, models)
+        found = self._statistics[key].read(name)
+        return None if found is None else tuple(tensor.to(self.device) for tensor in found)
 
     def state(self, method: MergeMethod, recipe: ParameterSpaceRecipe, name: str, tensors: Callable[[], AlignedTensors]) -> Any:
         """What the method finds about a whole tensor once a run."""
@@ -204,7 +231,8 @@ class MergedTensors:
         n, chunked = target.numel(), self.method.elementwise
         size = (_CHUNK if device.type == "cpu" else _GPU_CHUNK) if chunked else max(n, 1)
         # An elementwise method must not depend on the chunks, so it has no state.
-        whole = partial(self._aligned, sources, base, 0, n, shape)
+        statistics = self.merger.statistics(self.method, self.recipe, name)
+        whole = partial(self._aligned, sources, base, statistics, 0, n, shape)
         state = None if chunked else self.merger.state(self.method, self.recipe, name, whole)
         parameters = self._parameters(name)
         for start in range(0, n, size):
@@ -214,7 +242,7 @@ class MergedTensors:
             def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = piece_shape) -> Tensor:
                 return noises[source](start, stop - start, device).reshape(shape)
 
-            tensors = self._aligned(sources, base, start, stop, piece_shape)
+            tensors = self._aligned(sources, base, statistics, start, stop, piece_shape)
             target[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
         return target.sum(dtype=torch.float32)
 
@@ -234,14 +262,22 @@ class MergedTensors:
         return self.merger.engine.merge(form, flat_base, flat, numbers, keys, dtype, target)
 
     def _aligned(
-        self, sources: list[Tensor], base: Tensor | None, start: int, stop: int, shape: tuple[int, ...]
+        self,
+        sources: list[Tensor],
+        base: Tensor | None,
+        statistics: tuple[Tensor, ...] | None,
+        start: int,
+        stop: int,
+        shape: tuple[int, ...],
     ) -> AlignedTensors:
         dtype = getattr(torch, self.recipe.dtype)
 
         def cut(tensor: Tensor) -> Tensor:
             return tensor.flatten()[start:stop].to(dtype).reshape(shape)
 
-        return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base))
+        if statistics is not None and self.method.elementwise:
+            statistics = tuple(tensor.flatten()[start:stop].reshape(shape) for tensor in statistics)
+        return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base), statistics)
 
     def _parameters(self, name: str) -> dict[str, Tensor]:
         rule = rule_of(self.recipe, name)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from evo_merge.calibration.record import pinned
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
 from evo_merge.methods.base import SHARES, MergeMethod, Parameter, name_of, options_of, wrong_number_of_sources
@@ -29,6 +30,7 @@ class ParameterSpace:
 
     Raises:
         ConfigError: The sources do not fit the method, or the bounds do not fit its parameters.
+        RecipeError: The statistics that the method names are not there.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class ParameterSpace:
             raise ConfigError(
                 f"merge.select_sources leaves sources out, and merge={name} of {n_sources} has none to spare; set it to false"
             )
-        self._ingredients, self._seed, self._method, self._name = ingredients, seed, method, name
+        self._ingredients, self._seed, self._method, self._name = ingredients, seed, pinned(method), name
         self._selects = select_sources
         self._groups = tensor_groups(granularity, ingredients.tensors)
         parameters = _boxed(method.parameters, bounds, name)

@@ -127,7 +127,7 @@ def file_rows(path: str, use: str) -> Iterator[Row]:
     Raises:
         DataError: The file is missing or not JSON Lines.
     """
-    return _json_lines(path, option=f"task.files.{use}")
+    return json_lines(path, option=f"task.files.{use}")
 
 
 def hub_rows(source: HubSource, use: str) -> Iterator[Row]:
@@ -147,7 +147,7 @@ def read_completions(path: str, columns: Columns, check: AnswerCheck | None = No
         DataError: As ``read_file``, or a row has no completion.
     """
     pairs: list[tuple[Example, str]] = []
-    for place, row in _json_lines(path, option="completions"):
+    for place, row in json_lines(path, option="completions"):
         completion = row.get("completion")
         if not isinstance(completion, str):
             raise DataError(f"{place}: a row of saved completions needs the text field 'completion', {_has(row)}")
@@ -250,7 +250,8 @@ def _text(value: object, place: str, column: str) -> str:
     return f"{Decimal(str(value)):f}"
 
 
-def _json_lines(path: str, option: str) -> Iterator[Row]:
+def json_lines(path: str, option: str) -> Iterator[Row]:
+    """The rows of a JSON Lines file, each with its place in words; raises ``DataError``, naming ``option`` or the place."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataError(f"{option}: there is no file '{path}' (looked from {Path.cwd()})")
