@@ -211,13 +211,9 @@ class AlignedModel:
 
     @cached_property
     def _named(self) -> frozenset[str]:
-        """Tensors with a row a token: those whose shape follows the config's ``vocab_size``."""
-        from evo_merge.models.checks.facts import expected_shapes  # what checks need of a pool is not needed here
+        from evo_merge.models.checks.facts import vocabulary_tensors  # which need to know what a pool's models are
 
-        larger = deepcopy(self.own.config)
-        larger.get_text_config().vocab_size += 1
-        shapes, grown = expected_shapes(self.own.config) or {}, expected_shapes(larger) or {}
-        return frozenset(name for name, shape in shapes.items() if grown.get(name, shape)[:1] != shape[:1])
+        return vocabulary_tensors(self.own.config)
 
     def _given(self, place: int, name: str) -> Tensor:
         giver = self.alignment.models[place]

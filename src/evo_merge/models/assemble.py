@@ -102,6 +102,7 @@ class MixedModel:
     """
 
     def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...]) -> None:
+        self._pool = pool
         self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
         with device:
             self._model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
@@ -114,6 +115,7 @@ class MixedModel:
 
     def assemble(self, recipe: ParameterSpaceRecipe) -> Any:
         """The model, with the recipe's weights; raises ``UnusableCandidateError`` and leaves it half written."""
+        self._pool.refuse_other_tokens(recipe)
         merged = self._merger.of(recipe)
         with torch.no_grad():
             for name, parameter in self._parameters.items():

@@ -25,6 +25,7 @@ from evo_merge.recipe import (
     DTYPES,
     DataFlowRecipe,
     ModelReference,
+    ParameterSpaceRecipe,
     Recipe,
     Source,
     read_tokenizer_rule,
@@ -376,6 +377,18 @@ class Pool:
         named = [Source(name, model.reference) for name, model in zip(alignment.names, alignment.models, strict=True)]
         base = named.pop(0).reference if alignment.has_base else None
         return replace(alignment.rule, base=base, sources=tuple(named))
+
+    def refuse_other_tokens(self, recipe: ParameterSpaceRecipe) -> None:
+        """Refuse a mixture that has its rows from another rule than the pool's models; raises ``RecipeError``."""
+        said = [
+            None if rule is None else replace(rule, base=None, sources=()) for rule in (recipe.tokenizer, self.tokenizer_rule)
+        ]
+        if said[0] != said[1]:
+            theirs, ours = (None if rule is None else rule.source for rule in said)
+            raise RecipeError(
+                f"the recipe's tokenizer is {theirs}, and the models have the rows of {ours}; set models.tokenizer to what the "
+                "recipe says, or build the recipe by itself"
+            )
 
     @property
     def recipe_sources(self) -> tuple[Source, ...]:
