@@ -137,7 +137,7 @@ class Vocabulary:
         donors = {place: read(place) for place in self._needed(places)}
         dtype = self._dtype(own.dtype, [donor.dtype for donor in donors.values()], places)
         found = own.index_select(0, rows.clamp(min=0)).to(dtype)
-        for place in places.unique().tolist():
+        for place in sorted(set(places.tolist())):
             at = missing[places == place]
             if place == ZERO:
                 found[at] = 0
@@ -188,7 +188,7 @@ class Vocabulary:
 
     def _needed(self, places: Tensor) -> list[int]:
         """Places of the models of which rows are read."""
-        named = places.unique().tolist()
+        named = sorted(set(places.tolist()))
         return list(range(len(self.models))) if MEAN in named else [place for place in named if place >= 0]
 
     def _dtype(self, own: torch.dtype, others: Sequence[torch.dtype], places: Tensor) -> torch.dtype:
