@@ -39,7 +39,7 @@ class TokenizerRule:
         source: ``base`` (of merges without one the first source), ``union``, or the name of a source.
         pad_to_multiple_of: The embeddings have as many rows as there are tokens, rounded up to a multiple of it; ``None`` keeps
             the rows that the model has whose tokenizer it is.
-        tokens: Rows that do not follow the rule.
+        tokens: Rows that do not follow the rule, in the order of their tokens' texts.
         base: The base of ``sources``.
         sources: The models whose tokens and rows count, where these are not the base and the sources of the recipe itself.
     """
@@ -56,6 +56,8 @@ class TokenizerRule:
         pad = self.pad_to_multiple_of
         if pad is not None and (isinstance(pad, bool) or not isinstance(pad, int) or pad < 1):
             raise RecipeError(f"tokenizer.pad_to_multiple_of must be a whole number from 1, got {pad!r}")
+        # In one order, since new tokens are numbered in it and a mapping's order is not part of a recipe's hash.
+        object.__setattr__(self, "tokens", tuple(sorted(self.tokens, key=lambda row: row.token)))
 
     @property
     def references(self) -> "list[ModelReference]":
