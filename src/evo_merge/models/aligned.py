@@ -76,7 +76,7 @@ class Alignment:
 
     def _tokenizer(self, place: int, words: Sequence[Words]) -> Any:
         """The chosen tokenizer, or the union of all, with the first chat template that there is."""
-        own = self.models[place].tokenizer or self._first_tokenizer
+        own = self._first_tokenizer if self.models[place].tokenizer is None else self.models[place].tokenizer
         known = [model.tokenizer for model in self.models]
         if self.rule.source == UNION:
             others = [(each, word.n_rows) for each, word in zip(known[1:], words[1:], strict=True) if each is not None]

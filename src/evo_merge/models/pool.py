@@ -361,7 +361,10 @@ class Pool:
     def models_in(self, recipe: Recipe) -> tuple[Model, ...]:
         """Those of the pool's models whose weights a recipe takes, itself or by a recipe inside it."""
         inside = set(_references_in(recipe))
-        return tuple(model for model in self.models if model.reference in inside)
+        givers = () if self._alignment is None else self._alignment.models  # of rows
+        ours = {model.reference for model in self.models}
+        models = (*self.models, *(model for model in givers if model.reference not in ours))
+        return tuple(model for model in models if model.reference in inside)
 
     @property
     def leader(self) -> Model:
