@@ -5,6 +5,7 @@
 with real tokenizers, by every kind of tokenizer, and compares every tensor, rows by the tokens that they belong to.
 """
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -42,18 +43,25 @@ def timed(name: str, work: Callable[[], Any], repeats: int = REPEATS) -> Any:
 
 
 def time_union() -> None:
-    """Two vocabularies of 50,000 tokens, of which half are shared."""
-    ours = {f"token{i}": i for i in range(N_TOKENS)}
-    theirs = {f"token{i + N_TOKENS - N_SHARED}": i for i in range(N_TOKENS)}
+    """Two vocabularies of 50,000 tokens, of which half are shared: each is a shorter one and a letter."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [
+        "".join(word) for length in (1, 2, 3, 4) for word in itertools.islice(itertools.product(letters, repeat=length), 90_000)
+    ]
+    shared, rest = words[:N_SHARED], words[N_SHARED:]
+    half = N_TOKENS - N_SHARED
+    ours, theirs = ({word: i for i, word in enumerate(shared + own)} for own in (rest[:half], rest[half : 2 * half]))
     base, other = (
-        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="token0")))
+        PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(models.BPE(vocabulary, [(word[:-1], word[-1]) for word in vocabulary if len(word) > 1]))
+        )
         for vocabulary in (ours, theirs)
     )
     union = timed("the union's tokenizer, once a run", lambda: union_tokenizer(base, [(other, N_TOKENS)]), 1)
-    n_rows, words = len(union.get_vocab()), (Words(ours, N_TOKENS), Words(theirs, N_TOKENS))
+    n_rows, known = len(union.get_vocab()), (Words(ours, N_TOKENS), Words(theirs, N_TOKENS))
 
     def rows() -> tuple[Vocabulary, torch.Tensor]:
-        vocabulary = Vocabulary(union, words, 0, has_base=True, n_rows=n_rows, n_named=n_rows, pads=False, given={})
+        vocabulary = Vocabulary(union, known, 0, has_base=True, n_rows=n_rows, n_named=n_rows, pads=False, given={})
         _ = vocabulary.given_by
         return vocabulary, vocabulary.rows[1]
 

@@ -23,6 +23,7 @@ from evo_merge.models.aligned import own_rows
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import describe, for_mixing, in_values
+from evo_merge.models.merged_tokenizer import union_tokenizer
 from evo_merge.models.pool import Model, Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, from_yaml, recipe_hash, to_yaml
 
@@ -226,6 +227,39 @@ def test_a_union_cuts_texts_of_the_base_as_the_base_does(folder: Path, tokenizer
     assert union.tokenize("the <tool>cat") == [*base.tokenize("the "), "<tool>", *base.tokenize("cat")]
     for text in (TEXTS["base"], TEXTS["y"], "a <tool> b", "ran to zz"):
         assert union.decode(union.encode(text)) == text
+
+
+def test_words_of_another_byte_pair_tokenizer_are_found_where_the_base_has_no_word(
+    folder: Path, tokenizers: dict[str, Any]
+) -> None:
+    union, base, y = pool_of(folder, "union").tokenizer, tokenizers["base"], tokenizers["y"]
+    assert y.tokenize(" counts") == ["Ġcounts"]
+    assert len(base.tokenize(" counts")) > 1
+    assert union.tokenize("the cat counts sums") == ["the", "Ġcat", "Ġcounts", "Ġsums"]
+    for word in TEXTS["base"].split():  # as long as the base has a word, its letters are not looked at again
+        assert union.tokenize(f" {word}") == base.tokenize(f" {word}")
+
+
+def test_merges_of_tokenizers_with_marks_before_words_join_too() -> None:
+    def marked(text: str) -> PreTrainedTokenizerFast:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        tokenizer.train_from_iterator([text] * 3, trainers.BpeTrainer(special_tokens=["<unk>"], show_progress=False))
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+    base, other = marked("the cat sat"), marked("東京 駅 the")
+    union = union_tokenizer(base, [(other, len(other))])
+    assert union.tokenize("the cat 東京") == ["▁the", "▁cat", "▁東京"]
+    assert union.decode(union.encode("the cat 東京")) == "the cat 東京"
+
+
+def test_plain_tokens_of_another_kind_of_tokenizer_are_added_ones(tokenizers: dict[str, Any], make_tokenizer: Any) -> None:
+    base = tokenizers["base"]
+    union = union_tokenizer(base, [(make_tokenizer("東京"), 1000)])
+    assert union.tokenize("the 東京") == [*base.tokenize("the "), "東京"]
+    assert len(union) == len({*base.get_vocab(), *make_tokenizer("東京").get_vocab()})
+    assert len(union_tokenizer(base, [(make_tokenizer("東京"), 3)])) == len(base) + 1  # of the rows only <unk> is new
 
 
 def test_the_first_chat_template_is_kept(folder: Path, tmp_path: Path, save_pico: Any, tokenizers: dict[str, Any]) -> None:
