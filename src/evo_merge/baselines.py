@@ -13,6 +13,7 @@ from evo_merge.spaces.base import Ingredients, MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.study import Entrant
+from evo_merge.tokenizer_rule import TokenizerRule
 
 
 def start_of(space: MergeSpace) -> Recipe:
@@ -33,8 +34,8 @@ def entrants(space: MergeSpace, ingredients: Ingredients, seed: int) -> list[Ent
         found.append(Entrant("unoptimised", "layers stacked, un-optimised", space.stacked()))
     else:
         found = [
-            Entrant("source", source.name, single_model(source.reference, ingredients.out_dtype, source.name))
-            for source in ingredients.sources
+            Entrant("source", name, single_model(reference, ingredients.out_dtype, name, ingredients.tokenizer))
+            for name, reference in ((source.name, source.reference) for source in ingredients.sources)
         ]
         start = start_of(space)
         assert isinstance(start, ParameterSpaceRecipe), "the other spaces are data-flow spaces"
@@ -42,17 +43,21 @@ def entrants(space: MergeSpace, ingredients: Ingredients, seed: int) -> list[Ent
     return found + _plain_merges(ingredients, seed, {getattr(entrant.recipe, "method", "") for entrant in found[-1:]})
 
 
-def single_model(reference: ModelReference, out_dtype: str, name: str = "model") -> Recipe:
-    """The recipe of a model as it is: the average of it alone."""
+def single_model(
+    reference: ModelReference, out_dtype: str, name: str = "model", tokenizer: TokenizerRule | None = None
+) -> Recipe:
+    """The recipe of a model as it is: the average of it alone, with the tokens that the run's mixtures have."""
+    sources = (Source(name, reference),)
     return ParameterSpaceRecipe(
         base=None,
-        sources=(Source(name, reference),),
+        sources=sources,
         method=name_of(Linear()),
         options={"normalize": True},
         parameters=(ParameterRule(("*",), {"weight": (1.0,)}),),
         seed=0,
         dtype="float32",
         out_dtype=out_dtype,
+        tokenizer=None if tokenizer is None else tokenizer.among(None, sources),
     )
 
 

@@ -183,6 +183,7 @@ def _ingredients(pool: Pool) -> Ingredients:
         out_dtype=pool.out_dtype,
         n_layers=tuple(int(getattr(model.config, "num_hidden_layers", 0)) for model in pool.sources),
         are_mixable=not refusals(found),
+        tokenizer=pool.tokenizer_rule,
     )
 
 

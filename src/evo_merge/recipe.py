@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from evo_merge.errors import RecipeError
+from evo_merge.tokenizer_rule import TokenizerRule, tokenizer_from_record, tokenizer_record
 
 DTYPES = ("float32", "bfloat16", "float16")
 PARAMETER_SPACE, DATA_FLOW = "parameter_space", "data_flow"
@@ -93,6 +94,7 @@ class ParameterSpaceRecipe:
         seed: Of the method's chance.
         dtype: Of the arithmetic.
         out_dtype: Of the checkpoint.
+        tokenizer: Whose tokens the merge has; ``None`` where all models have the same.
     """
 
     base: ModelReference | None
@@ -103,6 +105,7 @@ class ParameterSpaceRecipe:
     seed: int
     dtype: str
     out_dtype: str
+    tokenizer: TokenizerRule | None = None
     kind: str = field(default=PARAMETER_SPACE, init=False)
 
     def __post_init__(self) -> None:
@@ -204,7 +207,7 @@ def to_record(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "dtype": recipe.dtype,
         "out_dtype": recipe.out_dtype,
-    }
+    } | ({} if recipe.tokenizer is None else {"tokenizer": tokenizer_record(recipe.tokenizer, reference_record)})
 
 
 def without_scales(recipe: DataFlowRecipe) -> DataFlowRecipe:
@@ -216,7 +219,9 @@ def references(recipe: Recipe) -> list[ModelReference]:
     """The models that a recipe names, the base first."""
     if isinstance(recipe, DataFlowRecipe):
         return [source.reference for source in recipe.models]
-    return [*([] if recipe.base is None else [recipe.base]), *(source.reference for source in recipe.sources)]
+    own = [*([] if recipe.base is None else [recipe.base]), *(source.reference for source in recipe.sources)]
+    more = [] if recipe.tokenizer is None else recipe.tokenizer.references  # rows come from these
+    return own + [reference for reference in more if reference not in own]
 
 
 def methods_of(recipe: Recipe) -> list[str]:
@@ -327,12 +332,12 @@ def _ordered(record: Any) -> Any:
 
 
 def _parameter_space(fields: dict[str, Any], folder: Path | None) -> ParameterSpaceRecipe:
-    known = ("base", "sources", "method", "parameters", "seed", "dtype", "out_dtype")
+    known = ("base", "sources", "method", "parameters", "seed", "dtype", "out_dtype", "tokenizer")
     _check_keys(fields, known, required=("sources", "method", "parameters"))
     method = _mapping(fields["method"], "method")
     if not isinstance(method.get("name"), str):
         raise RecipeError("method.name is missing")
-    base = fields.get("base")
+    base, tokenizer = fields.get("base"), fields.get("tokenizer")
     sources = enumerate(_list(fields["sources"], "sources"))
     return ParameterSpaceRecipe(
         base=None if base is None else reference_from_record(base, folder),
@@ -343,6 +348,14 @@ def _parameter_space(fields: dict[str, Any], folder: Path | None) -> ParameterSp
         seed=_whole(fields.get("seed", 0), "seed"),
         dtype=str(fields.get("dtype", "float32")),
         out_dtype=str(fields.get("out_dtype", fields.get("dtype", "float32"))),
+        tokenizer=None if tokenizer is None else read_tokenizer_rule(tokenizer, folder),
+    )
+
+
+def read_tokenizer_rule(record: object, folder: Path | None = None) -> TokenizerRule:
+    """Whose tokens a merge has, from a word or a mapping; raises ``RecipeError``. For ``folder`` see ``from_yaml``."""
+    return tokenizer_from_record(
+        record, lambda entry: reference_from_record(entry, folder), lambda entry, number: _source(entry, number, folder)
     )
 
 

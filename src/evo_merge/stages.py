@@ -59,6 +59,11 @@ class Hybrid:
             raise ConfigError("merge.parameter is empty; a hybrid needs at least one stage in parameter space")
         if trial < 1:
             raise ConfigError(f"merge.trial must be at least 1, got {trial}")
+        if ingredients.tokenizer is not None:
+            raise ConfigError(
+                "merge=hybrid runs layers of all models in one path, which is not possible yet with models.tokenizer; "
+                "leave models.tokenizer=null, or search mixtures alone"
+            )
         names = [source.name for source in ingredients.sources]
         if taken := [name for name in parameter if name in names or ">" in name or "/" in name]:
             raise ConfigError(f"merge.parameter: a stage cannot be called '{taken[0]}'; choose a name that no source has")

@@ -147,8 +147,32 @@ MODELS = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {
         ("merge_method: model_stock\nbase_model: c\nmodels: [{model: a}]", "'model_stock' merges at least 2 sources, got 1"),
         (f"merge_method: linear\n{MODELS}\ndtype: int8", "line 3: dtype must be one of float32, bfloat16, float16, got 'int8'"),
         (
-            f"merge_method: linear\n{MODELS}\ntokenizer_source: union",
-            "line 3: the merge keeps the tokenizer of 'a'; 'union' cannot",
+            f"merge_method: linear\n{MODELS}\ntokenizer_source: c",
+            "line 3: 'c' is none of the models of the merge",
+        ),
+        (
+            f"merge_method: linear\n{MODELS}\ntokenizer_source: base\ntokenizer: {{source: base}}",
+            "line 4: a merge has either 'tokenizer' or 'tokenizer_source'",
+        ),
+        (
+            f"merge_method: linear\n{MODELS}\ntokenizer:\n  pad_to_multiple_of: much",
+            "line 4: 'pad_to_multiple_of' must be a whole number, got 'much'",
+        ),
+        (
+            f"merge_method: linear\n{MODELS}\ntokenizer:\n  tokens:\n    <a>: {{force: true}}",
+            "line 5: the token '<a>' needs a 'source'",
+        ),
+        (
+            f"merge_method: linear\n{MODELS}\ntokenizer:\n  tokens:\n    <a>: {{source: {{kind: model_token, model: a}}}}",
+            "line 5: 'kind' is zero, or model_token with a model and either 'token' or 'token_id'",
+        ),
+        (
+            f"merge_method: linear\n{MODELS}\ntokenizer:\n  pad_to: 8",
+            "line 4: unknown key 'pad_to'",
+        ),
+        (
+            "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [0, 3]}]\ntokenizer_source: union",
+            "line 4: layers that are only stacked keep the tokenizer of 'a'; leave tokenizer_source out",
         ),
         (
             f"merge_method: linear\n{MODELS}\nparameters:\n  normalize:\n  - {{filter: mlp, value: true}}",

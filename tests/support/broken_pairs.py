@@ -606,6 +606,23 @@ def _lower_case(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Lowercase"}}))
 
 
+@_entry("token_spelling", "spell tokens differently: words with a mark (▁) and bytes as letters (Ġ)")
+def _another_mark_before_words(folder: Path) -> Words:
+    new_tokenizer("odd", n_tokens=63).save_pretrained(folder / "b")
+    rules = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    marked = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    for name, rule in (("base", rules), ("a", rules), ("b", marked)):
+        path = folder / name / "tokenizer.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pre_tokenizer": rule}))
+    return (*pool(folder), "models.tokenizer=base")
+
+
+@_entry("few_shared_tokens", "share 31 tokens, of 64 and 64")
+def _mostly_other_tokens(folder: Path) -> Words:
+    new_tokenizer(*(f"x{i}" for i in range(33)), n_tokens=31).save_pretrained(folder / "b")
+    return (*pool(folder), "models.tokenizer=union")
+
+
 @_entry("special_tokens", "differ in eos_token: '<unk>' and '</s>'")
 def _another_end_token(folder: Path) -> None:
     tokenizer = new_tokenizer()

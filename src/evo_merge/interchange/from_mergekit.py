@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evo_merge.interchange.document import Document
-from evo_merge.interchange.mergekit_config import parse
+from evo_merge.interchange.mergekit_config import MergekitConfig, parse
 from evo_merge.interchange.mergekit_stacks import (
     Shape,
     columns_of,
@@ -20,6 +20,7 @@ from evo_merge.interchange.mergekit_stacks import (
     source_names,
     tensors_of,
 )
+from evo_merge.interchange.mergekit_tokenizer import rule_of_mergekit
 from evo_merge.interchange.mergekit_values import (
     check_filters,
     check_sums,
@@ -31,6 +32,7 @@ from evo_merge.interchange.mergekit_values import (
 from evo_merge.interchange.rules import shortened
 from evo_merge.methods.base import options_of
 from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, Recipe, Source
+from evo_merge.tokenizer_rule import BASE
 
 
 def from_mergekit(
@@ -65,12 +67,15 @@ def from_mergekit(
     names = source_names([column[0].model for column in columns])
     is_plain = config.method == "passthrough" and dtype == out_dtype and all(each["scale"] == 1.0 for each in values.values())
     if is_plain and (stack := reference_of(columns[0], shapes, out_dtype)).recipe is not None:
+        _refuse_other_tokens(config, leader, columns[0][0].model)
         return stack.recipe
     sources = tuple(Source(name, reference_of(column, shapes, dtype)) for name, column in zip(names, columns, strict=True))
     base_reference = reference_of(base, shapes, dtype) if base is not None else config.base
+    # A base that only lends its config is left out where that is the first source's; but it gives rows before others.
+    if base is None and base_reference == sources[0].reference and config.tokenizer is None:
+        base_reference = None
     return ParameterSpaceRecipe(
-        # A base that only lends its config is left out where that is the first source's.
-        base=None if base is None and base_reference == sources[0].reference else base_reference,
+        base=base_reference,
         sources=sources,
         method=config.method,
         options=options_of(method),
@@ -78,4 +83,16 @@ def from_mergekit(
         seed=seed,
         dtype=dtype,
         out_dtype=out_dtype,
+        tokenizer=None
+        if config.tokenizer is None
+        else rule_of_mergekit(config.document, config.tokenizer, base_reference, sources),
     )
+
+
+def _refuse_other_tokens(config: MergekitConfig, leader: ModelReference, first: ModelReference) -> None:
+    """Layers that are only stacked keep the tokenizer and the rows of the first model, which is what most files ask for."""
+    tokenizer = config.tokenizer
+    if tokenizer is not None and not (tokenizer.is_plain and leader == first and tokenizer.source in (BASE, leader)):
+        raise config.document.error(
+            tokenizer.place, f"layers that are only stacked keep the tokenizer of '{first}'; leave {tokenizer.place[0]} out"
+        )

@@ -9,6 +9,7 @@ from evo_merge.command_line import nearest
 from evo_merge.errors import RecipeError
 from evo_merge.interchange.document import Document, Place
 from evo_merge.interchange.mergekit_methods import BASE, FIRST_BASE, KNOWN_SETTINGS, METHODS, PeerMethod
+from evo_merge.interchange.mergekit_tokenizer import MergekitTokenizer, read_tokenizer
 from evo_merge.recipe import DTYPES, ModelReference, reference_from_record
 
 _KEYS: Final = (
@@ -73,6 +74,7 @@ class MergekitConfig:
         settings: Those of the whole merge, by name.
         dtype: Of the arithmetic; ``None`` is what the models are stored in.
         out_dtype: Of the checkpoint; ``None`` is ``dtype``.
+        tokenizer: The tokenizer that it asks for.
     """
 
     document: Document
@@ -82,6 +84,7 @@ class MergekitConfig:
     settings: Mapping[str, Any]
     dtype: str | None
     out_dtype: str | None
+    tokenizer: MergekitTokenizer | None = None
 
     @property
     def peer(self) -> PeerMethod:
@@ -114,9 +117,11 @@ def parse(document: Document, folder: Path | None = None) -> MergekitConfig:
         raise document.error(("merge_method",), f"'{method}' needs a base_model")
     settings = _settings(document, fields.get("parameters"), ("parameters",))
     slices = _slices(document, fields, base, folder)
-    _check_tokenizer(document, fields, base or slices[0].sources[0].model, folder)
-    dtypes = [_dtype(document, fields, key) for key in ("dtype", "out_dtype")]
-    return MergekitConfig(document, method, slices, base, settings, *dtypes)
+    tokenizer = read_tokenizer(document, fields, lambda value, place: _model(document, value, place, folder))
+    if fields.get("chat_template") not in (None, "auto"):
+        raise document.error(("chat_template",), "'chat_template' is not carried over; leave it out, and set it afterwards")
+    dtype, out_dtype = (_dtype(document, fields, key) for key in ("dtype", "out_dtype"))
+    return MergekitConfig(document, method, slices, base, settings, dtype, out_dtype, tokenizer)
 
 
 def _slices(
@@ -222,21 +227,3 @@ def _dtype(document: Document, fields: Mapping[str, Any], key: str) -> str | Non
     if name not in DTYPES:
         raise document.error((key,), f"{key} must be one of {', '.join(DTYPES)}, got '{value}'")
     return name
-
-
-def _check_tokenizer(document: Document, fields: Mapping[str, Any], leader: ModelReference, folder: Path | None) -> None:
-    """Let through what means the tokenizer of the base or the first model, which the merge has anyway."""
-    place: Place = ("tokenizer_source",)
-    source = fields.get("tokenizer_source")
-    if fields.get("tokenizer") is not None:
-        place = ("tokenizer",)
-        tokenizer = document.mapping(fields["tokenizer"], place, ("source", "tokens", "pad_to_multiple_of"))
-        if extra := [key for key in ("tokens", "pad_to_multiple_of") if tokenizer.get(key)]:
-            raise document.error((*place, extra[0]), f"'{extra[0]}' of the tokenizer cannot be built yet; leave it out")
-        source = tokenizer.get("source")
-    if source not in (None, "base") and (source == "union" or _model(document, source, place, folder) != leader):
-        raise document.error(
-            place, f"the merge keeps the tokenizer of '{leader}'; '{source}' cannot be built yet: leave {place[0]} out"
-        )
-    if fields.get("chat_template") not in (None, "auto"):
-        raise document.error(("chat_template",), "'chat_template' is not carried over; leave it out, and set it afterwards")

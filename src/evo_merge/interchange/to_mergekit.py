@@ -11,6 +11,7 @@ from evo_merge.errors import RecipeError
 from evo_merge.interchange.from_mergekit import from_mergekit
 from evo_merge.interchange.mergekit_methods import FIRST_BASE, METHODS, OPTION, OPTIONAL_BASE, SHARED, PeerMethod
 from evo_merge.interchange.mergekit_stacks import Shape
+from evo_merge.interchange.mergekit_tokenizer import means_the_same, mergekit_tokenizer
 from evo_merge.interchange.rules import Values
 from evo_merge.methods.base import MergeMethod, method_from_recipe
 from evo_merge.models.layer_path import head_of, runs
@@ -19,6 +20,7 @@ from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, Para
 
 _CHANCE: Final = "# mergekit draws chances of its own, so that its masks are others than the recipe's.\n"
 _EQUALS: Final = "# Of entries as large as the smallest that is kept, mergekit may keep others than the recipe.\n"
+_ROWS: Final = "# mergekit has no rows but those of tokens; the recipe keeps the rows that a model was padded with.\n"
 _NUMBERED: Final = re.compile(r"^(?:\w+\.)*?\w+\.(\d+)\.")
 
 
@@ -75,9 +77,9 @@ def _mixture(recipe: ParameterSpaceRecipe, rules: Sequence[ParameterRule], value
     peer, method = METHODS[recipe.method], method_from_recipe(recipe.method, recipe.options)
     models = [_model(source.reference) for source in recipe.sources]
     base = None if recipe.base is None else _model(recipe.base)
-    options = _options(peer, method, values)
+    options, tokenizer = _options(peer, method, values), mergekit_tokenizer(recipe, _model)
     is_named = None not in models and (base is None) == (recipe.base is None)
-    if not is_named or options is None or not _is_neutral(peer, method, values):
+    if not is_named or options is None or tokenizer is None or not _is_neutral(peer, method, values):
         return None
     filled = [ParameterRule(rule.tensors, _filled(method, rule)) for rule in rules]
     named = {setting.our_name: setting for setting in peer.settings if setting.kind != OPTION}
@@ -103,9 +105,12 @@ def _mixture(recipe: ParameterSpaceRecipe, rules: Sequence[ParameterRule], value
     config["dtype"] = recipe.dtype
     if recipe.out_dtype != recipe.dtype:
         config["out_dtype"] = recipe.out_dtype
+    config |= tokenizer
     is_thinned = any(share < 1.0 for each in values.values() for share in _entries(each.get("density", 1.0)))
     is_random = is_thinned and recipe.method.startswith(("dare", "della"))
     note = _CHANCE if is_random else _EQUALS if is_thinned and getattr(method, "equals", "sorted") != "sorted" else ""
+    if recipe.tokenizer is not None and recipe.tokenizer.pad_to_multiple_of is None:
+        note += _ROWS
     return note + _written(config)
 
 
@@ -163,6 +168,8 @@ def _reads_back(text: str, recipe: ParameterSpaceRecipe, values: Mapping[str, Va
     if not isinstance(read, ParameterSpaceRecipe) or [s.reference for s in read.sources] != [
         s.reference for s in recipe.sources
     ]:
+        return False
+    if not means_the_same(read, recipe):
         return False
     method = method_from_recipe(recipe.method, recipe.options)
     known = {setting.our_name for setting in METHODS[recipe.method].settings}

@@ -102,6 +102,7 @@ class MixedModel:
     """
 
     def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...]) -> None:
+        self._pool = pool
         self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
         with device:
             self._model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
@@ -118,6 +119,7 @@ class MixedModel:
 
         Only the tensors are made whose numbers are not those of the recipe before.
         """
+        self._pool.refuse_other_tokens(recipe)
         merged = self._merger.of(recipe)
         sums: dict[str, Tensor] = {}
         with torch.no_grad():

@@ -54,6 +54,7 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
     """
     if isinstance(recipe, ParameterSpaceRecipe):
         check_mixture(recipe, allowed_code)
+        pool.refuse_other_tokens(recipe)
         return refuse_unmixable(pool.base, pool.sources)
     models = path_models(recipe, pool, allowed_code)
     refuse_unfoldable(recipe, {name: model.config for name, model in models.items()})

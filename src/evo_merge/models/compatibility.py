@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evo_merge.findings import Finding, refusals, refuse, warnings
+from evo_merge.models.aligned import AlignedModel
 from evo_merge.models.checks import kinds
 from evo_merge.models.checks.adapters import adapter_findings, adapter_values
 from evo_merge.models.checks.alone import findings_alone
-from evo_merge.models.checks.facts import Facts, facts_of
+from evo_merge.models.checks.facts import Facts, facts_of, vocabulary_tensors
 from evo_merge.models.checks.samples import Sampled, copies_among, findings_in_values, sampled_or_finding
 from evo_merge.models.checks.settings import compare_settings
 from evo_merge.models.checks.tensors import compare_tensors
-from evo_merge.models.checks.tokens import TokenizerFacts, compare_templates, compare_tokens
+from evo_merge.models.checks.tokens import TokenizerFacts, compare_aligned_tokens, compare_templates, compare_tokens
 from evo_merge.models.untied import as_stored
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ class Described:
         base: What the sources were tuned from, where there is one.
         sources: At least one.
         findings: About each model by itself.
+        are_aligned: Whether rows are matched by token, so that vocabularies may differ. What is described are the models with
+            their own.
     """
 
     base: Facts | None
     sources: tuple[Facts, ...]
     findings: tuple[Finding, ...]
+    are_aligned: bool = False
 
     @property
     def models(self) -> tuple[Facts, ...]:
@@ -61,7 +65,8 @@ def describe(base: Model | None, sources: Sequence[Model]) -> Described:
     tokenizers: dict[str, TokenizerFacts] = {}
     found: list[Finding] = []
     all_facts = []
-    for model in map(as_stored, sources if base is None else (base, *sources)):
+    models = sources if base is None else (base, *sources)
+    for model in map(as_stored, models):
         facts, unreadable = facts_of(model, tokenizers)
         all_facts.append(facts)
         found += unreadable
@@ -73,7 +78,7 @@ def describe(base: Model | None, sources: Sequence[Model]) -> Described:
             found += findings_alone(facts)
         found += adapter_findings(facts)
     own, rest = (None, all_facts) if base is None else (all_facts[0], all_facts[1:])
-    return Described(own, tuple(rest), tuple(dict.fromkeys(found)))
+    return Described(own, tuple(rest), tuple(dict.fromkeys(found)), any(isinstance(model, AlignedModel) for model in models))
 
 
 def for_mixing(described: Described) -> list[Finding]:
@@ -81,8 +86,11 @@ def for_mixing(described: Described) -> list[Finding]:
     found = list(described.findings)
     for facts in _comparable(described):
         pair = (facts, described.leader)
-        settings = [*compare_settings(*pair, on_paths=False), *compare_tokens(*pair, on_paths=False)]
-        found += settings + compare_tensors(*pair, {finding.name for finding in settings})
+        tokens = compare_aligned_tokens(*pair) if described.are_aligned else compare_tokens(*pair, on_paths=False)
+        settings = [*compare_settings(*pair, on_paths=False), *tokens]
+        # Rows that are matched by token may be of any number.
+        known = {kinds.VOCABULARY_SIZE.name} if described.are_aligned else set()
+        found += settings + compare_tensors(*pair, known | {finding.name for finding in settings})
     return found + compare_templates(described.models)
 
 
@@ -129,7 +137,9 @@ def in_values(described: Described, known: Iterable[Finding] = ()) -> list[Findi
             sampled[facts.name] = values
     base = None if described.base is None else sampled.get(described.base.name)
     sources = [sampled[facts.name] for facts in described.sources if facts.name in sampled]
-    found += findings_in_values(base, sources, refused)
+    leader = described.leader
+    by_token = vocabulary_tensors(leader.model.config) if described.are_aligned and leader.config is not None else frozenset()
+    found += findings_in_values(base, sources, refused, by_token)
     found += copies_among(described.sources, sampled)
     return found
 

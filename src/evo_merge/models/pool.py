@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor
 from evo_merge.errors import ConfigError, ModelError, RecipeError
 from evo_merge.findings import Finding
 from evo_merge.licences import StatedLicence
+from evo_merge.models.aligned import AlignedModel, Alignment, own_rows
 from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
 from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
@@ -24,12 +25,15 @@ from evo_merge.recipe import (
     DTYPES,
     DataFlowRecipe,
     ModelReference,
+    ParameterSpaceRecipe,
     Recipe,
     Source,
+    read_tokenizer_rule,
     reference_from_record,
     references,
     to_record,
 )
+from evo_merge.tokenizer_rule import BASE, TokenizerRule, tokenizer_record
 
 _TIED_COPY = "lm_head.weight"
 _SAMPLE = 1 << 20  # bytes
@@ -187,6 +191,8 @@ class Pool:
         compile: Whether merging is compiled to one pass over memory: ``auto`` where it pays, ``always``, or ``never``. The
             weights are the same.
         data_flow: Names of the sources that ``merge=dfs`` runs through, model A first; ``None`` is all, in their order.
+        tokenizer: Whose tokens a mixture has where models have different ones: ``base``, ``union``, the name of a source, or a
+            mapping with ``source``, ``pad_to_multiple_of`` and ``tokens``; ``None`` refuses models of different vocabularies.
         headers_only: Leave weights that are not on this machine on the hub; enough to make a plan.
 
     Attributes:
@@ -209,6 +215,7 @@ class Pool:
         residency: str = "auto",
         compile: str = "auto",
         data_flow: Sequence[str] | None = None,
+        tokenizer: str | Mapping[str, Any] | None = None,
         headers_only: bool = False,
     ) -> None:
         if residency not in RESIDENCIES:
@@ -229,6 +236,7 @@ class Pool:
             named = [_named(entry, adapters) for entry, _ in parted]
             base, base_licence = (None, None) if base is None else licence_apart(base)
             base_reference = None if base is None else reference_from_record(base)
+            rule = None if tokenizer is None else read_tokenizer_rule(tokenizer)
         except RecipeError as error:
             raise ConfigError(f"models: {error}") from error
         chosen = _chosen(named, use)
@@ -243,7 +251,9 @@ class Pool:
         self.sources = tuple(model for model in opened if model is not None)
         if broken:
             raise UnreadableModelsError(broken, self.base, self.sources)
-        self._tie_alike()
+        self._alignment = None if rule is None else self._tie_and_align(rule)
+        if self._alignment is None:
+            self._tie_alike()
         self.residency, self.compile = residency, compile
         names = [source.name for source in self.sources]
         self._data_flow = names if data_flow is None else list(data_flow)
@@ -259,10 +269,16 @@ class Pool:
             base=None if recipe.base is None else _plain(recipe.base),
             sources=[{"name": source.name, **_plain(source.reference)} for source in recipe.sources],
             out_dtype=recipe.out_dtype,
+            tokenizer=None if recipe.tokenizer is None else tokenizer_record(recipe.tokenizer, _plain),
         )
 
     def for_paths(self) -> "Pool":
         """The models that ``merge=dfs`` runs through, model A first, without a base; raises ``ConfigError``."""
+        if self._alignment is not None:
+            raise ConfigError(
+                "models.tokenizer is for mixtures; a layer path has the tokenizer and the embeddings of its first model: leave "
+                "models.tokenizer=null, and name that model first under models.data_flow"
+            )
         by_name = {source.name: source for source in self.sources}
         if unknown := [name for name in self._data_flow if name not in by_name]:
             why = " (models.licences=permissive leaves it out)" if unknown[0] in self.left_out else ""
@@ -288,7 +304,10 @@ class Pool:
         """
         key = (reference, allowed_code)
         if key not in self._models:
-            self._models[key] = self._open(name, reference, allowed_code)
+            model = self._open(name, reference, allowed_code)
+            if self._alignment is not None and not isinstance(model, AlignedModel):
+                model = AlignedModel(model, self._alignment)
+            self._models[key] = model
         return self._models[key]
 
     def _open_or_tell(self, name: str, reference: ModelReference, licence: str | None, broken: list[Finding]) -> Model | None:
@@ -316,6 +335,25 @@ class Pool:
         self.base = None if self.base is None else models[0]
         self.sources = tuple(models[-len(self.sources) :])
 
+    def _tie_and_align(self, rule: TokenizerRule) -> Alignment:
+        """Give all models a head of their own where one has, and then the rows of one vocabulary."""
+        has_base = rule.base is not None if rule.sources else self.base is not None
+        first = rule.base or (None if self.base is None else self.base.reference)
+        members = rule.sources or self.recipe_sources
+        named = ([Source(BASE, first)] if has_base and first is not None else []) + list(members)
+        ours = {model.reference: model for model in self.models}
+        opened = [ours.get(each.reference) or self._open(each.name, each.reference, ()) for each in named]
+        everyone = {model.reference: model for model in (*opened, *self.models)}
+        known = dict(zip(everyone, tied_alike(list(everyone.values())), strict=True))
+        models = tuple(known[model.reference] for model in opened)
+        try:
+            alignment = Alignment(rule, tuple(each.name for each in named), models, has_base)
+        except RecipeError as error:
+            raise ConfigError(f"models.{error}") from error
+        self.base = None if self.base is None else AlignedModel(known[self.base.reference], alignment)
+        self.sources = tuple(AlignedModel(known[source.reference], alignment) for source in self.sources)
+        return alignment
+
     def _as_stored(self) -> "Pool":
         """This pool with tied embeddings left tied: a layer path has the embeddings and the head of one model."""
         self.sources = tuple(map(as_stored, self.sources))
@@ -329,12 +367,37 @@ class Pool:
     def models_in(self, recipe: Recipe) -> tuple[Model, ...]:
         """Those of the pool's models whose weights a recipe takes, itself or by a recipe inside it."""
         inside = set(_references_in(recipe))
-        return tuple(model for model in self.models if model.reference in inside)
+        givers = () if self._alignment is None else self._alignment.models  # of rows
+        ours = {model.reference for model in self.models}
+        models = (*self.models, *(model for model in givers if model.reference not in ours))
+        return tuple(model for model in models if model.reference in inside)
 
     @property
     def leader(self) -> Model:
         """The model whose architecture and config the merge keeps: the base, or the first source."""
         return self.models[0]
+
+    @property
+    def tokenizer_rule(self) -> TokenizerRule | None:
+        """Whose tokens mixtures of the pool have, with the models whose tokens and rows count, as recipes say it."""
+        if self._alignment is None:
+            return None
+        alignment = self._alignment
+        named = [Source(name, model.reference) for name, model in zip(alignment.names, alignment.models, strict=True)]
+        base = named.pop(0).reference if alignment.has_base else None
+        return replace(alignment.rule, base=base, sources=tuple(named))
+
+    def refuse_other_tokens(self, recipe: ParameterSpaceRecipe) -> None:
+        """Refuse a mixture that has its rows from another rule than the pool's models; raises ``RecipeError``."""
+        said = [
+            None if rule is None else replace(rule, base=None, sources=()) for rule in (recipe.tokenizer, self.tokenizer_rule)
+        ]
+        if said[0] != said[1]:
+            theirs, ours = (None if rule is None else rule.source for rule in said)
+            raise RecipeError(
+                f"the recipe's tokenizer is {theirs}, and the models have the rows of {ours}; set models.tokenizer to what the "
+                "recipe says, or build the recipe by itself"
+            )
 
     @property
     def recipe_sources(self) -> tuple[Source, ...]:
@@ -371,7 +434,7 @@ class Pool:
         return config
 
     def _stored_dtype(self) -> str:
-        floats = [dtype for dtype in self.leader.dtypes.values() if dtype.is_floating_point]
+        floats = [dtype for dtype in own_rows(self.leader).dtypes.values() if dtype.is_floating_point]
         stored = max(dict.fromkeys(floats), key=floats.count, default=torch.float32)
         name = str(stored).removeprefix("torch.")
         return name if name in DTYPES else "float32"

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evo_merge.errors import EvoMergeError
+from evo_merge.models.aligned import own_rows
 from evo_merge.models.layer_path import EMBEDDING, HEAD
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def tied_alike(models: Sequence[Model]) -> list[Model]:
 
 def as_stored(model: Model) -> Model:
     """The model as its files have it."""
+    model = own_rows(model)
     return model.tied if isinstance(model, UntiedModel) else model
 
 

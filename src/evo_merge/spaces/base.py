@@ -6,6 +6,7 @@ from typing import Protocol
 
 from evo_merge.genome import Gene, Genome
 from evo_merge.recipe import ModelReference, Recipe, Source
+from evo_merge.tokenizer_rule import TokenizerRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Ingredients:
         out_dtype: Of the candidates.
         n_layers: Of each source.
         are_mixable: Whether the sources' weights can be mixed tensor by tensor.
+        tokenizer: Whose tokens mixtures have, where the models have different ones.
     """
 
     base: ModelReference | None
@@ -27,6 +29,7 @@ class Ingredients:
     out_dtype: str
     n_layers: tuple[int, ...] = ()
     are_mixable: bool = True
+    tokenizer: TokenizerRule | None = None
 
 
 class MergeSpace(Protocol):

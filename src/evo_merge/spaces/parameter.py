@@ -82,15 +82,18 @@ class ParameterSpace:
                 drawn = tuple(next(numbers) for _ in range(len(sources) if parameter.per_source else 1))
                 values[parameter.name] = tuple(drawn[i] for i in kept) if parameter.per_source else drawn[0]
             rules.append(ParameterRule(group.globs, values))
+        base = self._ingredients.base if self._method.needs_base else None
+        mixed, tokenizer = tuple(sources[i] for i in kept), self._ingredients.tokenizer
         return ParameterSpaceRecipe(
-            base=self._ingredients.base if self._method.needs_base else None,
-            sources=tuple(sources[i] for i in kept),
+            base=base,
+            sources=mixed,
             method=self._name,
             options=options_of(self._method),
             parameters=tuple(rules),
             seed=self._seed,
             dtype="float32",
             out_dtype=self._ingredients.out_dtype,
+            tokenizer=None if tokenizer is None else tokenizer.among(base, mixed),
         )
 
     def _kept(self, genome: Genome) -> list[int]:

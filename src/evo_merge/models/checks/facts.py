@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +129,14 @@ def expected_shapes(config: Any) -> Mapping[str, tuple[int, ...]] | None:
     """
     built = _built(_Keyed.of(config))
     return None if built is None else built.shapes
+
+
+def vocabulary_tensors(config: Any) -> frozenset[str]:
+    """Tensors that have a row a token: those whose first size follows the config's ``vocab_size``; raises ``ModelError``."""
+    larger = deepcopy(config)
+    larger.get_text_config().vocab_size += 1
+    shapes, grown = expected_shapes(config) or {}, expected_shapes(larger) or {}
+    return frozenset(name for name, shape in shapes.items() if grown.get(name, shape)[:1] != shape[:1])
 
 
 def writes_text(config: Any) -> bool:

@@ -205,16 +205,36 @@ QUANTISED_SOURCE = Kind(
 )
 
 # --- two models: their words ----------------------------------------------------------------------------------------------
-VOCABULARY_SIZE = Kind("vocabulary_size", "refusal", "embeddings of different numbers of rows", _TUNED, on_paths="warning")
+_BY_TOKEN = "match rows by token: models.tokenizer=base or union (docs/vocabularies.md)"
+VOCABULARY_SIZE = Kind(
+    "vocabulary_size", "refusal", "embeddings of different numbers of rows", f"{_TUNED}, or {_BY_TOKEN}", on_paths="warning"
+)
 PADDED_VOCABULARY = Kind(
     "padded_vocabulary",
     "refusal",
     "one vocabulary, and embeddings padded to different numbers of rows",
-    "cut or pad the embeddings to one number: resize_token_embeddings",
+    "keep the base's rows: models.tokenizer=base (docs/vocabularies.md)",
     on_paths="warning",
 )
-VOCABULARY = Kind("vocabulary", "refusal", "different tokens", "choose models that share a vocabulary")
-TOKEN_NUMBERS = Kind("token_numbers", "refusal", "the same tokens under other numbers", "choose models that share a vocabulary")
+VOCABULARY = Kind("vocabulary", "refusal", "different tokens", f"choose models that share a vocabulary, or {_BY_TOKEN}")
+TOKEN_NUMBERS = Kind(
+    "token_numbers",
+    "refusal",
+    "the same tokens under other numbers",
+    f"choose models that share a vocabulary, or {_BY_TOKEN}",
+)
+TOKEN_SPELLING = Kind(
+    "token_spelling",
+    "warning",
+    "rows are matched by token, and two tokenizers spell the same word differently, so that few rows match",
+    "choose models with tokenizers of one kind",
+)
+FEW_SHARED_TOKENS = Kind(
+    "few_shared_tokens",
+    "warning",
+    "rows are matched by token, and less than half of the smaller vocabulary is in both",
+    "expect little of the embeddings' merge; choose models whose vocabularies grew from one",
+)
 ADDED_TOKENS = Kind(
     "added_tokens",
     "warning",

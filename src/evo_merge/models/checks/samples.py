@@ -50,8 +50,17 @@ def sample(facts: Facts) -> Sampled | None:
     return Sampled(facts, {name: _entries(read(name)) for name in facts.shapes if facts.stored.dtypes[name].is_floating_point})
 
 
-def findings_in_values(base: Sampled | None, sources: Sequence[Sampled], refused: Collection[str]) -> Iterator[Finding]:
-    """What the sampled values tell; where a model comes from is not asked of those that are refused for something else."""
+def findings_in_values(
+    base: Sampled | None, sources: Sequence[Sampled], refused: Collection[str], by_token: Collection[str] = ()
+) -> Iterator[Finding]:
+    """What the sampled values tell; where a model comes from is not asked of those that are refused for something else.
+
+    Args:
+        base: What the sources were tuned from, where there is one.
+        sources: The others.
+        refused: Names of models that are refused already.
+        by_token: Tensors whose rows are matched by token, so that the same places of two models do not belong together.
+    """
     everyone = sources if base is None else (base, *sources)
     broken = [finding for each in everyone for finding in _not_finite(each)]
     yield from broken
@@ -60,10 +69,11 @@ def findings_in_values(base: Sampled | None, sources: Sequence[Sampled], refused
     sound = [each for each in everyone if each.facts.name not in out]
     yield from _zeros(sound)
     if base is not None:
-        yield from (finding for each in sources if each in sound and base in sound for finding in _of_ancestry(each, base))
+        sound_sources = [each for each in sources if each in sound and base in sound]
+        yield from (finding for each in sound_sources for finding in _of_ancestry(each, base, by_token))
         return
     for first, second in combinations([each for each in sources if each in sound], 2):
-        distance, cosine = _apart(first, second)
+        distance, cosine = _apart(first, second, by_token)
         if ancestry(distance, cosine) == "no":
             text = f"{first.facts.label} and {second.facts.label} have no ancestor in common {_measured(distance, cosine)}"
             yield kinds.NO_COMMON_ANCESTOR.found(text, first.facts.name, second.facts.name)
@@ -140,12 +150,12 @@ def _zeros(sampled: Sequence[Sampled]) -> Iterator[Finding]:
             yield kinds.ZERO_TENSORS.found(f"{each.facts.label} has nothing but zeros in {some(empty)}", each.facts.name)
 
 
-def _of_ancestry(source: Sampled, base: Sampled) -> Iterator[Finding]:
+def _of_ancestry(source: Sampled, base: Sampled, by_token: Collection[str]) -> Iterator[Finding]:
     if _are_alike(source, base):
         text = f"{source.facts.label} is the base itself, in all values that were looked at: it has no task vector"
         yield kinds.SAME_AS_BASE.found(text, source.facts.name)
         return
-    distance, cosine = _apart(source, base)
+    distance, cosine = _apart(source, base, by_token)
     verdict = ancestry(distance, cosine)
     if verdict == "no":
         text = f"{source.facts.label} does not descend from the base {base.facts.label} {_measured(distance, cosine)}"
@@ -162,7 +172,7 @@ def _are_alike(first: Sampled, second: Sampled) -> bool:
     return all(torch.equal(values.float(), second.values[name].float()) for name, values in first.values.items())
 
 
-def _apart(first: Sampled, second: Sampled) -> tuple[float, float]:
+def _apart(first: Sampled, second: Sampled, by_token: Collection[str]) -> tuple[float, float]:
     """Norm of the difference over that of the second, and cosine of the matrices, both estimated from the sample.
 
     Sums over a sampled tensor stand for as many entries as it has.
@@ -171,7 +181,7 @@ def _apart(first: Sampled, second: Sampled) -> tuple[float, float]:
     product = own = other = between = 0.0
     near = whole = 0.0
     for name, values in first.values.items():
-        if name not in second.values or second.values[name].shape != values.shape or not len(values):
+        if name in by_token or name not in second.values or second.values[name].shape != values.shape or not len(values):
             continue
         share = prod(shapes[name]) / len(values)
         ours, theirs = values.double(), second.values[name].double()

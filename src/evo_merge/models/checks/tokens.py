@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from evo_merge.findings import Finding
 from evo_merge.models.checks import kinds
+from evo_merge.models.merged_tokenizer import spelling
 from evo_merge.models.pool import Model, StoredModel
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _FILES = (
 )
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_ON_PATHS = "choose models that share a vocabulary"
+_FEW = 0.5  # of the smaller vocabulary: with fewer shared tokens most rows are one model's alone
 _SHOWN = 3  # of a list of differences of one kind
 
 
@@ -42,12 +45,14 @@ class TokenizerFacts:
         special: Token by role, such as ``eos_token``.
         chat_template: Jinja text or named texts, or ``None``.
         rules: How text is cut before the vocabulary is looked up, in the words of the tokenizer's file; empty where unknown.
+        spelling: How a space and what is no letter are spelled in tokens; ``None`` where unknown.
     """
 
     vocabulary: Mapping[str, int]
     special: Mapping[str, str]
     chat_template: str | None
     rules: Mapping[str, str]
+    spelling: str | None
 
 
 # Large vocabularies take a second to write out, and a run compares its models several times.
@@ -74,7 +79,7 @@ def _facts(tokenizer: Any) -> TokenizerFacts:
     special = {role: str(getattr(tokenizer, role)) for role in _SPECIAL if getattr(tokenizer, role, None) is not None}
     template = getattr(tokenizer, "chat_template", None)
     text = template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
-    _KNOWN[tokenizer] = TokenizerFacts(tokenizer.get_vocab(), special, text, _rules(tokenizer))
+    _KNOWN[tokenizer] = TokenizerFacts(tokenizer.get_vocab(), special, text, _rules(tokenizer), spelling(tokenizer))
     return _KNOWN[tokenizer]
 
 
@@ -85,6 +90,25 @@ def compare_tokens(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Findin
         *_vocabularies(ours, theirs, on_paths=on_paths),
         *_special_tokens(ours, theirs),
     ]
+
+
+def compare_aligned_tokens(ours: Facts, theirs: Facts) -> list[Finding]:
+    """What is worth knowing of the words of two models whose rows are matched by token."""
+    if ours.tokenizer is None or theirs.tokenizer is None or ours.tokenizer is theirs.tokenizer:
+        return []
+    first, second = ours.tokenizer, theirs.tokenizer
+    pair, names = f"{ours.label} and {theirs.label}", (ours.name, theirs.name)
+    if first.vocabulary == second.vocabulary:
+        return [*_vocabularies(ours, theirs, on_paths=False), *_special_tokens(ours, theirs)]
+    found = []
+    if first.spelling is not None and second.spelling is not None and first.spelling != second.spelling:
+        text = f"{pair} spell tokens differently: {first.spelling} and {second.spelling}"
+        found.append(kinds.TOKEN_SPELLING.found(text, *names))
+    n_shared = len(first.vocabulary.keys() & second.vocabulary.keys())
+    if n_shared < _FEW * min(len(first.vocabulary), len(second.vocabulary)):
+        text = f"{pair} share {n_shared} tokens, of {len(first.vocabulary)} and {len(second.vocabulary)}"
+        found.append(kinds.FEW_SHARED_TOKENS.found(text, *names))
+    return found + _special_tokens(ours, theirs, with_numbers=False)
 
 
 def compare_templates(models: Sequence[Facts]) -> list[Finding]:
@@ -135,7 +159,8 @@ def _embedding_rows(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Findi
     are_same = words[0] is not None and words[0] == words[1]
     kind = kinds.PADDED_VOCABULARY if are_same else kinds.VOCABULARY_SIZE
     text = f"{ours.label} and {theirs.label} differ in vocab_size: {first} and {second}"
-    return [kind.found(text, ours.name, theirs.name, on_paths=on_paths)]
+    mend = _ON_PATHS if on_paths else None
+    return [kind.found(text, ours.name, theirs.name, on_paths=on_paths, mend=mend)]
 
 
 def _vocabularies(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Finding]:
@@ -146,20 +171,21 @@ def _vocabularies(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Finding
     if first == second:
         odd = [key for key, rule in ours.tokenizer.rules.items() if theirs.tokenizer.rules.get(key, rule) != rule]
         return [kinds.TOKENIZER_RULES.found(f"{pair}their tokenizers' {' and '.join(odd)}", *names)] if odd else []
+    mend = _ON_PATHS if on_paths else None
     sizes = f"vocabulary: {len(first)} and {len(second)} tokens"
     moved = sorted(f"'{t}' is {n} and {second[t]}" for t, n in first.items() if t in second and second[t] != n)
     only = sorted(f"'{token}'" for token in first.keys() ^ second.keys())
     if moved:
         also = f"; tokens in one alone: {some(only)}" if only else ""
-        return [kinds.TOKEN_NUMBERS.found(f"{pair}{sizes}; token numbers: {some(moved)}{also}", *names)]
+        return [kinds.TOKEN_NUMBERS.found(f"{pair}{sizes}; token numbers: {some(moved)}{also}", *names, mend=mend)]
     has_grown = first.keys() <= second.keys() or second.keys() <= first.keys()
     text = f"{pair}{sizes}; tokens in one alone: {some(only)}"
     if has_grown and (on_paths or (ours.config or {}).get("vocab_size") == (theirs.config or {}).get("vocab_size")):
         return [kinds.ADDED_TOKENS.found(text, *names)]
-    return [kinds.VOCABULARY.found(text, *names)]
+    return [kinds.VOCABULARY.found(text, *names, mend=mend)]
 
 
-def _special_tokens(ours: Facts, theirs: Facts) -> list[Finding]:
+def _special_tokens(ours: Facts, theirs: Facts, *, with_numbers: bool = True) -> list[Finding]:
     found = []
     if ours.tokenizer is not None and theirs.tokenizer is not None:
         first, second = ours.tokenizer.special, theirs.tokenizer.special
@@ -168,7 +194,7 @@ def _special_tokens(ours: Facts, theirs: Facts) -> list[Finding]:
             for role in _SPECIAL
             if role in first and role in second and first[role] != second[role]
         ]
-    ids = [(key, (ours.config or {}).get(key), (theirs.config or {}).get(key)) for key in _IDS]
+    ids = [(key, (ours.config or {}).get(key), (theirs.config or {}).get(key)) for key in _IDS if with_numbers]
     found += [f"{key}: {own} and {other}" for key, own, other in ids if own is not None and other is not None and own != other]
     if not found:
         return []
