@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from evo_merge.errors import ConfigError
+from evo_merge.models.layer_path import is_before_layers
 
 MODEL, LAYER, MODULE = "model", "layer", "module"
 _NUMBERED = re.compile(r"^(?P<stem>(?:\w+\.)*?\w+)\.(?P<number>\d+)\.")
@@ -67,7 +68,7 @@ def _layers(tensors: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
         )
     numbers = sorted({int(match["number"]) for match in matches})
     plain = [name for name in tensors if not _NUMBERED.match(name)]
-    before = tuple(name for name in plain if "embed" in name or name.endswith(("wte.weight", "wpe.weight")))
+    before = tuple(name for name in plain if is_before_layers(name))
     after = tuple(name for name in plain if name not in before)
     layers = [(f"layer{number}", (f"{stems[0]}.{number}.*",)) for number in numbers]
     return [("embedding", before)] * bool(before) + layers + [("head", after)] * bool(after)
