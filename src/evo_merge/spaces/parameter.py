@@ -133,20 +133,11 @@ def _gene_name(parameter: Parameter, group: str, source: str) -> str:
 
 def _mixed(parts: Sequence[tuple[_Values, float]]) -> _Values:
     """Sets of values, each times its share, added up."""
-    (first, share), *rest = parts
-    if not rest:
-        return first
-    assert share < 1.0, "shares sum to 1"
-
-    def total(numbers: Sequence[float]) -> float:
-        return sum(number * share for number, (_, share) in zip(numbers, parts, strict=True))
-
-    return {
-        name: tuple(map(total, zip(*(each[name] for each, _ in parts), strict=True)))  # type: ignore[arg-type]
-        if isinstance(value, tuple)
-        else total([each[name] for each, _ in parts])  # type: ignore[misc]
-        for name, value in first.items()
-    }
+    mixed: _Values = {}
+    for name in parts[0][0]:
+        total = np.sum([share * np.asarray(values[name]) for values, share in parts], axis=0)
+        mixed[name] = tuple(total.tolist()) if total.ndim else float(total)
+    return mixed
 
 
 def _is_interval(ends: object) -> bool:
