@@ -53,16 +53,17 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
     """
     genome = parse(Document.read(text, origin), folder)
     parts = _parts(genome.tasks)
-    defaults = [
+    defaults: list[Any] = [
+        *({f"/task@task.parts.{part}": "lm_eval"} for part in parts),
+        "_self_",
         {"override /merge": genome.method},
         {"override /optimizer": "cmaes"},
         {"override /models": "custom"},
         {"override /task": "several" if parts else "lm_eval"},
-        *({f"/task@task.parts.{part}": "lm_eval"} for part in parts),
         *([{"override /scalarize": "weighted_sum"}] if len(genome.tasks) > 1 else []),
     ]
     config: dict[str, Any] = {
-        "defaults": [*defaults, "_self_"],
+        "defaults": defaults,
         "models": _models(genome),
         "merge": _merge(genome),
         "task": _task(genome, parts, include_path),
