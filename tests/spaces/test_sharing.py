@@ -141,7 +141,7 @@ def test_bounds_may_say_where_the_search_begins() -> None:
         ({"groups": 13}, "13 groups, but there are 12 layers"),
         ({"groups": 2, "layers": 6}, "both layers and groups"),
         ({"groups": 0}, "groups must be a whole number of at least 1, got 0"),
-        ({"smooth": True}, "smooth needs two sets of genes or more"),
+        ({"smooth": True}, "smooth needs points to go through"),
         ({"smooth": 1, "groups": 2}, "smooth must be true or false"),
         ({"filters": ["mpl"]}, "no tensor is left for 'mpl'"),
         ({"filters": ["self_attn", "q_proj"]}, "no tensor is left for 'q_proj'"),

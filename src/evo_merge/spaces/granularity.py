@@ -69,6 +69,11 @@ def numbered_layers(tensors: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"layer{number}", f"{stems[0]}.{number}.*") for number in sorted({int(match["number"]) for match in matches})]
 
 
+def layer_stems(tensors: Sequence[str]) -> dict[str, str]:
+    """For each tensor of a numbered layer what its name begins with, the layer's number included."""
+    return {name: match[0] for name in tensors if (match := _NUMBERED.match(name))}
+
+
 def _layers(tensors: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Name and globs of every layer: what comes before the numbered ones, these, and what comes after."""
     numbered = numbered_layers(tensors)

@@ -8,17 +8,19 @@ the last; in a gradient all of it has the first number. So it is in mergekit.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from evo_merge.command_line import nearest
 from evo_merge.errors import ConfigError
 from evo_merge.interchange.rules import shortened
 from evo_merge.models.layer_path import is_before_layers
-from evo_merge.spaces.granularity import numbered_layers, tensor_groups
+from evo_merge.spaces.granularity import layer_stems, numbered_layers, tensor_groups
 
 _KEYS = ("layers", "groups", "smooth", "filters")
 _RULE = "rule"
+_Shares: TypeAlias = tuple[tuple[int, float], ...]  # places of sets of genes and how much each counts; they sum to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,11 @@ class SharedRule:
 
     Attributes:
         globs: ``fnmatch`` globs on full names; the first rule that matches takes a tensor.
-        shares: Places of sets of genes and how much each counts; they sum to 1.
+        shares: Places of sets of genes and how much each counts.
     """
 
     globs: tuple[str, ...]
-    shares: tuple[tuple[int, float], ...]
+    shares: _Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +77,56 @@ def sharing(granularity: str | int | Mapping[str, Any], tensors: Sequence[str]) 
     used = sorted({(depth, part_of[name]) for name in tensors for depth, _ in depth_of[name]})
     sets = {pair: place for place, pair in enumerate(used)}
     shares = {name: tuple((sets[depth, part_of[name]], share) for depth, share in depth_of[name]) for name in tensors}
-    return Sharing(tuple(".".join(filter(None, (depths[d], parts[p]))) for d, p in used), _rules(shares, filters, tensors))
+    return Sharing(
+        tuple(".".join(filter(None, (depths[d], parts[p]))) for d, p in used), _rules(shares, part_of, filters, tensors)
+    )
 
 
 def _rules(
-    shares: Mapping[str, tuple[tuple[int, float], ...]], filters: Sequence[str], tensors: Sequence[str]
+    shares: Mapping[str, _Shares], part_of: Mapping[str, int], filters: Sequence[str], tensors: Sequence[str]
 ) -> tuple[SharedRule, ...]:
-    """Few globs that give every tensor its shares."""
+    """Globs that give every tensor its shares: a layer's name and a filter, or where that would say something else, few."""
+    found = _by_layers_and_filters(shares, part_of, filters, tensors)
+    if all(_shares_by(found, name) == each for name, each in shares.items()):
+        return found
+    # A filter such as "layers.1." is a part of what stands before it in these globs.
     kinds = list(dict.fromkeys(shares.values()))
     numbered = {name: {_RULE: float(kinds.index(each))} for name, each in shares.items()}
     stems = [glob.removesuffix("*") for _, glob in numbered_layers(tensors)]
-    found = shortened(numbered, filters, stems)
-    rules = tuple(SharedRule(rule.tensors, kinds[int(rule.values[_RULE])]) for rule in found)  # type: ignore[arg-type]
-    taken = {name: next(rule for rule in rules if any(fnmatchcase(name, glob) for glob in rule.globs)) for name in tensors}
-    assert all(taken[name].shares == each for name, each in shares.items()), "the globs say what was to be said"
-    return rules
+    rules = shortened(numbered, filters, stems)
+    return tuple(SharedRule(rule.tensors, kinds[int(rule.values[_RULE])]) for rule in rules)  # type: ignore[arg-type]
 
 
-def _depths(
-    granularity: Mapping[str, Any], tensors: Sequence[str]
-) -> tuple[list[str], dict[str, tuple[tuple[int, float], ...]]]:
+def _shares_by(rules: Sequence[SharedRule], name: str) -> _Shares | None:
+    """What the first rule that matches says."""
+    return next((rule.shares for rule in rules if any(fnmatchcase(name, glob) for glob in rule.globs)), None)
+
+
+def _by_layers_and_filters(
+    shares: Mapping[str, _Shares], part_of: Mapping[str, int], filters: Sequence[str], tensors: Sequence[str]
+) -> tuple[SharedRule, ...]:
+    if len(set(shares.values())) == 1:
+        return (SharedRule(("*",), shares[tensors[0]]),)
+    stem_of = layer_stems(tensors)
+    globs: dict[tuple[int, _Shares], dict[str, None]] = {}
+    for name in sorted(tensors, key=lambda name: part_of[name]):  # the first filter counts, and the rest is what none takes
+        part = part_of[name]
+        text = f"*{escape(filters[part])}*" if part < len(filters) else "*"
+        glob = f"{stem_of[name]}{text}" if name in stem_of else escape(name)
+        globs.setdefault((part, shares[name]), {})[glob] = None
+    return tuple(SharedRule(tuple(own), each) for (_, each), own in globs.items())
+
+
+def _depths(granularity: Mapping[str, Any], tensors: Sequence[str]) -> tuple[list[str], dict[str, _Shares]]:
     """Names of the sets by depth, and for each tensor which it has and how much of each."""
     layers = numbered_layers(tensors)
     n_layers = len(layers)
     bounds = _bounds(granularity, n_layers)
     n_sets = len(bounds) - 1
     if n_sets == 1:
-        if granularity.get("smooth"):
-            raise ConfigError("merge.granularity: smooth needs two sets of genes or more; set groups, or fewer layers")
         return [""], dict.fromkeys(tensors, ((0, 1.0),))
-    layer_of = {
-        name: place for name in tensors for place, (_, glob) in enumerate(layers) if name.startswith(glob.removesuffix("*"))
-    }
+    places = {glob.removesuffix("*"): place for place, (_, glob) in enumerate(layers)}
+    layer_of = {name: places[stem] for name, stem in layer_stems(tensors).items()}
     if granularity.get("smooth"):
         along = [_between(layer, n_layers, n_sets) for layer in range(n_layers)]
         return [f"depth{i}" for i in range(n_sets)], {name: along[layer_of.get(name, 0)] for name in tensors}
@@ -130,7 +150,7 @@ def _bounds(granularity: Mapping[str, Any], n_layers: int) -> list[int]:
     return [round(i * n_layers / n_sets) for i in range(n_sets + 1)]
 
 
-def _between(layer: int, n_layers: int, n_sets: int) -> tuple[tuple[int, float], ...]:
+def _between(layer: int, n_layers: int, n_sets: int) -> _Shares:
     """The two points of a gradient that a layer lies between, and the share of each."""
     depth = layer * (n_sets - 1) / (n_layers - 1)
     lower = min(int(depth), n_sets - 2)
@@ -151,6 +171,10 @@ def _check(granularity: Mapping[str, Any]) -> None:
             raise ConfigError(f"{where}.{key} must be a whole number of at least 1, got {value!r}")
     if not isinstance(granularity.get("smooth") or False, bool):
         raise ConfigError(f"{where}.smooth must be true or false, got {granularity['smooth']!r}")
+    if granularity.get("smooth") and granularity.get("layers") is None and granularity.get("groups") is None:
+        raise ConfigError(
+            f"{where}: smooth needs points to go through; say how many with groups, or every how many with layers"
+        )
     filters = granularity.get("filters") or ()
     if isinstance(filters, str) or not all(isinstance(each, str) and each for each in filters):
         raise ConfigError(f"{where}.filters must be a list of parts of names, as [self_attn, mlp], got {filters!r}")
