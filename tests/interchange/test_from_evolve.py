@@ -91,7 +91,7 @@ def test_the_documented_example_composes(tmp_path: Path) -> None:
     assert (config.models.base, config.models.out_dtype) == ("org/base", "bfloat16")
     assert (config.task.names, config.task.metric) == (["lm_eval_task_name", "another_task"], "acc,none")
     assert config.task.limit.search is None
-    assert config.scalarize.weights == {"lm_eval_task_name/acc": 1.0, "another_task/acc": 1.0}
+    assert config.scalarize.weights == [1.0, 1.0]
 
 
 def by_groups(models: Sequence[str], method: str, normalize: str, values: Any, filters: Sequence[str]) -> str:
@@ -182,7 +182,7 @@ def test_tasks_with_metrics_of_their_own_are_parts_and_lower_is_better_where_the
     config = composed(experiment, tmp_path)
     assert config.task.parts.x_y.names == ["x/y"]
     assert (config.task.parts.z.metric, config.task.parts.z.num_fewshot) == ("brier_score,none", 3)
-    assert config.scalarize.weights == {"x_y/exact_match.strict-match": 2.0, "z/minus_brier_score": 0.5}
+    assert config.scalarize.weights == [2.0, 0.5]
     assert config.merge.method.normalize
     assert config.models.base is None
 
@@ -198,7 +198,16 @@ def test_what_has_no_counterpart_is_said() -> None:
             fewshot_as_multiturn: false
             """).notes
     )
-    for key in ("random_init", "tokenizer_source: 'union'", "smooth", "models: the base", "shuffle", "fewshot_as", "sigma0"):
+    for key in (
+        "random_init",
+        "tokenizer_source: 'union'",
+        "smooth",
+        "models: the base",
+        "shuffle",
+        "fewshot_as",
+        "sigma0",
+        "weight",
+    ):
         assert f"{key}" in notes
     assert "log-likelihoods" in notes
     assert "[-1, 1]" in notes

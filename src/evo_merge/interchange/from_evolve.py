@@ -16,13 +16,8 @@ from evo_merge.recipe import ModelReference, reference_record
 # What mergekit does where its YAML does not say, and we by default do not (docs/methods.md).
 _PEERS_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {"dare_ties": {"rescale": "norm"}, "ties": {"equals": "sorted"}}
 _FEVALS: Final = 100  # its --max-fevals; its --sigma0 and its population are our own defaults
-# Metrics whose means we maximise under another name (docs/lm-eval.md).
-_LIKELIHOODS: Final = {
-    "perplexity": "log_likelihood",
-    "word_perplexity": "log_likelihood_per_word",
-    "byte_perplexity": "log_likelihood_per_byte",
-    "bits_per_byte": "log_likelihood_per_byte",
-}
+# Metrics in whose place a mean of log-likelihoods is maximised (docs/lm-eval.md).
+_LIKELIHOODS: Final = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
         "task": _task(genome, parts, include_path),
     }
     if len(genome.tasks) > 1:
-        config["scalarize"] = {"weights": _weights(genome.tasks, parts)}
+        config["scalarize"] = {"weights": [abs(task.weight) for task in genome.tasks]}  # the objectives are in the tasks' order
     config["budget"] = {"evaluations": _FEVALS}
     head = f"# @package _global_\n# python -m evo_merge --config-dir DIR experiment={name}      (DIR/experiment/{name}.yaml)\n"
     body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -129,17 +124,6 @@ def _metric(task: EvolveTask) -> str:
     return f"{task.metric},{task.filter}"
 
 
-def _objective(task: EvolveTask) -> str:
-    """What we call a metric that we maximise."""
-    plain = _LIKELIHOODS.get(task.metric, f"minus_{task.metric}" if task.weight < 0 else task.metric)
-    return plain if task.filter == "none" else f"{plain}.{task.filter}"
-
-
-def _weights(tasks: tuple[EvolveTask, ...], parts: tuple[str, ...]) -> dict[str, float]:
-    names = parts or [task.name for task in tasks]
-    return {f"{name}/{_objective(task)}": abs(task.weight) for name, task in zip(names, tasks, strict=True)}
-
-
 def _notes(genome: EvolveGenome, parts: tuple[str, ...]) -> list[str]:
     notes = [
         "tasks, limit: mergekit-evolve searches on the problems that the harness reports on; here a search asks training "
@@ -179,8 +163,8 @@ def _notes(genome: EvolveGenome, parts: tuple[str, ...]) -> list[str]:
         notes.append(
             "tasks: in place of perplexities the sum has mean log-likelihoods, whose scale is another; check the weights"
         )
-    if len(genome.tasks) > 1 and any(task.filter != "none" for task in genome.tasks):
-        notes.append("tasks: of a task with a single filter the objective is called without it; the run names the right one")
+    if any(task.weight < 0 for task in genome.tasks):
+        notes.append("weight: a metric that is better where it is lower is maximised as its negative; weights lose their sign")
     return notes
 
 
