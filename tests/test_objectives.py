@@ -225,6 +225,8 @@ def test_a_weighted_sum_is_one_number_and_the_objectives_stay() -> None:
     assert found.objectives.tolist() == [1.0, 0.5]
     mean = aim(None, None, WeightedSum(weights=None))
     assert judged(mean, evaluation([1], [1, 0])).fitness.tolist() == [0.75]
+    in_order = aim(None, None, WeightedSum(weights=[2, 1]))
+    assert judged(in_order, evaluation([1], [1, 0])).fitness.tolist() == [2.5]
     assert mean.fitness_names == ("weighted_sum",)
     assert aim().fitness_names == METRICS
 
@@ -239,10 +241,12 @@ def test_chebyshev_counts_what_is_furthest_behind() -> None:
     [
         ({"ja/accuracy": 1}, "scalarize.weights has none for 'en/accuracy'"),
         ({"ja/accuracy": 1, "en/acuracy": 1}, r"there is no objective 'en/acuracy'; did you mean 'en/accuracy'\?"),
+        ([1, 2, 3], "scalarize.weights has 3 numbers for 2 objectives, ja/accuracy, en/accuracy"),
+        ([1, -2], "'en/accuracy' must have a number of at least 0, got -2"),
         ({"ja/accuracy": -1, "en/accuracy": 1}, "'ja/accuracy' must have a number of at least 0, got -1"),
     ],
 )
-def test_weights_that_do_not_fit_are_one_sentence(weights: Mapping[str, float], said: str) -> None:
+def test_weights_that_do_not_fit_are_one_sentence(weights: Mapping[str, float] | list[float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         aim(None, None, WeightedSum(weights=weights))
 

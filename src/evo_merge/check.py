@@ -80,7 +80,9 @@ def _findings(pool: Pool, *, on_paths: bool) -> list[Finding]:
         pool = pool.for_paths()
     described = compatibility.describe(pool.base, pool.sources)
     found = compatibility.for_paths(described) if on_paths else compatibility.for_mixing(described)
-    if not on_paths:
+    if on_paths:
+        found += compatibility.in_searched_paths(described)
+    else:
         found += compatibility.in_memory(described)
         found += compatibility.in_values(described, found)
     return [*found, *licence_findings(pool.models)]

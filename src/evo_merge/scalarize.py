@@ -28,8 +28,8 @@ class WeightedSum:
 
     name = "weighted_sum"
 
-    def __init__(self, *, weights: Mapping[str, float] | None) -> None:
-        """``weights`` has one for every objective, by name; ``None`` is the same for all."""
+    def __init__(self, *, weights: Mapping[str, float] | Sequence[float] | None) -> None:
+        """``weights`` has one for every objective, by name or in their order; ``None`` is the same for all."""
         self._weights = weights
 
     def __call__(self, names: Sequence[str], fitness: NDArray[np.float64]) -> float:
@@ -45,7 +45,7 @@ class Chebyshev:
 
     name = "chebyshev"
 
-    def __init__(self, *, weights: Mapping[str, float] | None, ideal: float) -> None:
+    def __init__(self, *, weights: Mapping[str, float] | Sequence[float] | None, ideal: float) -> None:
         """``weights`` as for the sum; ``ideal`` is the value that every objective would like to have."""
         self._weights, self._ideal = weights, ideal
 
@@ -54,9 +54,13 @@ class Chebyshev:
         return float(-(_weights(self._weights, names) * (self._ideal - fitness)).max())
 
 
-def _weights(weights: Mapping[str, float] | None, names: Sequence[str]) -> NDArray[np.float64]:
+def _weights(weights: Mapping[str, float] | Sequence[float] | None, names: Sequence[str]) -> NDArray[np.float64]:
     if not weights:
         return np.full(len(names), 1 / len(names))
+    if not isinstance(weights, Mapping):
+        if len(weights) != len(names):
+            raise ConfigError(f"scalarize.weights has {len(weights)} numbers for {len(names)} objectives, {', '.join(names)}")
+        weights = dict(zip(names, weights, strict=True))
     if unknown := [name for name in weights if name not in names]:
         raise ConfigError(f"scalarize.weights: there is no objective '{unknown[0]}'; {nearest(unknown[0], names)}")
     if missing := [name for name in names if name not in weights]:

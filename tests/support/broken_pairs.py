@@ -349,6 +349,11 @@ def _weights_in_another_order(folder: Path) -> None:
         save(folder / name, settings, seed, near=1)
 
 
+@_entry("unfoldable", "is of type 'gemma2', and searched paths run through llama, mistral", family="gemma2")
+def _no_scales_for_paths(folder: Path) -> Words:
+    return (*pool(folder, base=None), "paths=true")
+
+
 # --- values ---------------------------------------------------------------------------------------------------------------
 
 

@@ -190,6 +190,8 @@ def test_each_task_is_an_objective_by_its_first_metric_that_is_a_mean(folder: Pa
     assert task.metrics == (*task.objectives, "likely/acc", "text/log_likelihood_per_byte")
     assert built("choice").metrics == ("acc", "acc_norm", "acc_mutual_info")
     assert built("choice", metric="acc_norm").objectives == ("acc_norm",)
+    assert built("choice", metric="acc_norm,none").objectives == ("acc_norm",)  # as the harness' results have it
+    assert built("written", metric="exact_match,first").objectives == ("exact_match.first",)
     with pytest.raises(ConfigError, match=r"task.metric: harness task 'choice' has no metric 'f1', only acc, acc_norm"):
         built("choice", metric="f1")
 

@@ -206,6 +206,9 @@ def _model(document: Document, value: Any, place: Place, folder: Path | None) ->
         raise document.error(place, str(error) or "'model' is missing") from error
 
 
+model_named: Final = _model  # mergekit-evolve names models in the same way
+
+
 def _path(document: Document, value: Any, place: Place) -> tuple[str, str | None]:
     if isinstance(value, dict):
         fields = document.mapping(value, place, ("path", "revision"))

@@ -9,6 +9,7 @@ from typing import Final
 
 from evo_merge.interchange.mergekit_config import MergekitConfig, Slice, SliceSource
 from evo_merge.interchange.mergekit_methods import BASE, FIRST_BASE, NO_BASE, OPTIONAL_BASE
+from evo_merge.models.layer_path import is_before_layers
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
 
 _LAYER: Final = re.compile(r"^(?P<stem>(?:\w+\.)*?\w+\.)(?P<number>\d+)\.(?P<rest>.+)$")
@@ -100,7 +101,7 @@ def tensors_of(
             # At depth 0 also those after the layers; so does mergekit since it knows models of several parts.
             MergedTensor(name, slices[place], 0.0, (name,) * len(columns))
             for name in names
-            if ("embed" in name) == before
+            if is_before_layers(name) == before
         )
 
     outside(0, before=True)

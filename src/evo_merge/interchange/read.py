@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from evo_merge.errors import RecipeError
+from evo_merge.interchange.evolve_genome import is_genome
 from evo_merge.interchange.from_mergekit import from_mergekit
 from evo_merge.interchange.mergekit_stacks import Shape
 from evo_merge.models.pool import Pool
@@ -23,6 +24,11 @@ def load_any(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe '{path}': {getattr(error, 'strerror', None) or error}") from error
+    if is_genome(text):
+        raise RecipeError(
+            f"'{path}' is a genome of mergekit-evolve, which is searched and not built: python -m evo_merge.from_evolve "
+            f"genome={path} out=DIR"
+        )
     return from_mergekit(text, f"'{path}'", described, path.parent) if _MERGEKIT.search(text) else load(path)
 
 

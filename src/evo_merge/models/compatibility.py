@@ -1,8 +1,8 @@
 """Whether models can be merged with each other: every finding about them, gathered in one place.
 
 ``describe`` gathers what headers, configs and tokenizers say, ``for_mixing`` and ``for_paths`` compare that without reading a
-weight, ``in_memory`` asks whether a search can make candidates of them, and ``in_values`` looks at a small sample of the
-weights.
+weight, ``in_memory`` and ``in_searched_paths`` ask whether a search can make candidates of them, and ``in_values`` looks at a
+small sample of the weights.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from evo_merge.models.checks.samples import Sampled, copies_among, findings_in_v
 from evo_merge.models.checks.settings import compare_settings
 from evo_merge.models.checks.tensors import compare_tensors
 from evo_merge.models.checks.tokens import TokenizerFacts, compare_aligned_tokens, compare_templates, compare_tokens
+from evo_merge.models.layer_path import FOLDABLE
 from evo_merge.models.untied import as_stored
 
 if TYPE_CHECKING:
@@ -118,6 +119,19 @@ def in_memory(described: Described) -> list[Finding]:
     of_type = leader.model.config.model_type
     text = f"{leader.label} is of type '{of_type}', whose weights transformers rearranges when it loads them"
     return [kinds.REARRANGED.found(text, leader.name)]
+
+
+def in_searched_paths(described: Described) -> list[Finding]:
+    """What keeps a search from running paths through the models, though a path without scales can be built as files."""
+    models = [described.leader, *_comparable(described)]
+    return [
+        kinds.UNFOLDABLE.found(
+            f"{facts.label} is of type '{facts.model.config.model_type}', and searched paths run through {', '.join(FOLDABLE)}",
+            facts.name,
+        )
+        for facts in models
+        if facts.model.config.model_type not in FOLDABLE
+    ]
 
 
 def in_values(described: Described, known: Iterable[Finding] = ()) -> list[Finding]:

@@ -23,7 +23,8 @@ from evo_merge.recipe import DataFlowRecipe, Step
 # Pre-norm architectures with RMS norms whose weight is a factor and with the tensor names below.
 FOLDABLE = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 EMBEDDING, HEAD, FINAL_NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
-_LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
+_LAYER = re.compile(r"^(?P<stem>(?:\w+\.)*?\w+\.)(?P<number>\d+)\.(?P<rest>.+)$")
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")  # of tokens, in files
 _ATTENTION_OUT, _MLP_OUT = "self_attn.o_proj.", "mlp.down_proj."
 _LARGEST = {"float32": 3.4028e38, "bfloat16": 3.3895e38, "float16": 65504.0}  # numbers of each dtype
 _SMALLEST_FACTOR = 1e-30  # a weight that is multiplied by less is gone
@@ -148,16 +149,19 @@ def pieces(recipe: DataFlowRecipe, configs: Mapping[str, Any], tensors: Mapping[
         name: Piece(model, name, factors_outside.get(name, 1.0))
         for model, is_first_end in ((first, True), (last, False))
         for name in tensors[model]
-        if name != HEAD and not _LAYER.match(name) and _is_embedding(name) == is_first_end
+        if name != HEAD and not _LAYER.match(name) and is_before_layers(name) == is_first_end
     }
     if embeds_twice(recipe, configs):
         tied = [_ties(configs[model]) for model in (first, last)]
-        made[HEAD] = Piece(last, HEAD) if not tied[1] else Piece(first if tied[0] else last, EMBEDDING)
+        if not tied[1]:
+            made |= {name: Piece(last, name) for name in tensors[last] if name == HEAD}
+        else:
+            model = first if tied[0] else last
+            made[HEAD] = Piece(model, next(name for name in tensors[model] if name.endswith(_EMBEDDINGS)))
     layers = {source.name: _by_layer(tensors[source.name]) for source in recipe.models}
     for hop, (step, factors) in enumerate(zip(recipe.path, output_factors(recipe), strict=True)):
-        for rest in layers[step.model][step.layer]:
-            name = f"model.layers.{step.layer}.{rest}"
-            made[f"model.layers.{hop}.{rest}"] = Piece(step.model, name, _factor(rest, *factors))
+        for name, stem, rest in layers[step.model][step.layer]:
+            made[f"{stem}{hop}.{rest}"] = Piece(step.model, name, _factor(rest, *factors))
     return made
 
 
@@ -202,16 +206,17 @@ def _ties(config: Any) -> bool:
     return bool(getattr(config, "tie_word_embeddings", False))
 
 
-def _is_embedding(name: str) -> bool:
-    """Whether a tensor outside the layers comes before them."""
-    return "embed" in name
+def is_before_layers(name: str) -> bool:
+    """Whether a tensor outside the layers comes before them: embeddings, of places too, but not a head that is called one."""
+    return ("embed" in name and not name.startswith("embed_out.")) or name.endswith((".wte.weight", ".wpe.weight"))
 
 
-def _by_layer(names: Sequence[str]) -> dict[int, list[str]]:
-    layers: dict[int, list[str]] = {}
+def _by_layer(names: Sequence[str]) -> dict[int, list[tuple[str, str, str]]]:
+    """For each layer the names of its tensors, with what comes before and after the layer's number."""
+    layers: dict[int, list[tuple[str, str, str]]] = {}
     for name in names:
         if match := _LAYER.match(name):
-            layers.setdefault(int(match[1]), []).append(match[2])
+            layers.setdefault(int(match["number"]), []).append((name, match["stem"], match["rest"]))
     return layers
 
 

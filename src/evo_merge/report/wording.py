@@ -81,7 +81,9 @@ def formula(results: RunResults) -> str:
     """What the one number of a scalarized run is: ``weighted_sum, 0.5 times ja/accuracy plus 0.5 times en/accuracy``."""
     name, options = results.fitness_names[0], results.scalarization or {}
     equal = 1 / len(results.objectives)
-    weights = [(options.get("weights") or {}).get(objective, equal) for objective in results.objectives]
+    given = options.get("weights") or {}
+    by_name = given if isinstance(given, Mapping) else dict(zip(results.objectives, given, strict=True))
+    weights = [by_name.get(objective, equal) for objective in results.objectives]
     terms = [f"{weight:.3g} times {objective}" for weight, objective in zip(weights, results.objectives, strict=True)]
     if name == "weighted_sum":
         return f"{name}, {' plus '.join(terms)}"

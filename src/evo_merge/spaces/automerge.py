@@ -5,6 +5,7 @@ Labonne 2024, https://twitter.com/maximelabonne/status/1767124527551549860; Akib
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
@@ -41,7 +42,7 @@ class AutomergeSpace:
         seed: int,
         *,
         methods: Mapping[str, MergeMethod],
-        granularity: str | int,
+        granularity: str | int | Mapping[str, Any],
         bounds: Mapping[str, Mapping[str, Sequence[float] | None]],
     ) -> None:
         sources = ingredients.sources

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from evo_merge.errors import ConfigError
+from evo_merge.models.layer_path import is_before_layers
 
 MODEL, LAYER, MODULE = "model", "layer", "module"
 _NUMBERED = re.compile(r"^(?P<stem>(?:\w+\.)*?\w+)\.(?P<number>\d+)\.")
@@ -57,19 +58,29 @@ def tensor_groups(granularity: str | int, tensors: Sequence[str]) -> tuple[Tenso
     raise ConfigError(f"merge.granularity must be model, layer, module or a number of layer groups, got '{granularity}'")
 
 
-def _layers(tensors: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Name and globs of every layer: what comes before the numbered ones, these, and what comes after."""
+def numbered_layers(tensors: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and glob of every numbered layer; raises ``ConfigError`` where one number does not tell them apart."""
     matches = [match for match in map(_NUMBERED.match, tensors) if match]
     stems = sorted({match["stem"] for match in matches})
     if len(stems) != 1:
         raise ConfigError(
             f"merge.granularity: layers are not told apart by one number in the tensors' names ({', '.join(stems) or 'none'})"
         )
-    numbers = sorted({int(match["number"]) for match in matches})
+    return [(f"layer{number}", f"{stems[0]}.{number}.*") for number in sorted({int(match["number"]) for match in matches})]
+
+
+def layer_stems(tensors: Sequence[str]) -> dict[str, str]:
+    """For each tensor of a numbered layer what its name begins with, the layer's number included."""
+    return {name: match[0] for name in tensors if (match := _NUMBERED.match(name))}
+
+
+def _layers(tensors: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and globs of every layer: what comes before the numbered ones, these, and what comes after."""
+    numbered = numbered_layers(tensors)
     plain = [name for name in tensors if not _NUMBERED.match(name)]
-    before = tuple(name for name in plain if "embed" in name or name.endswith(("wte.weight", "wpe.weight")))
+    before = tuple(name for name in plain if is_before_layers(name))
     after = tuple(name for name in plain if name not in before)
-    layers = [(f"layer{number}", (f"{stems[0]}.{number}.*",)) for number in numbers]
+    layers = [(name, (glob,)) for name, glob in numbered]
     return [("embedding", before)] * bool(before) + layers + [("head", after)] * bool(after)
 
 

@@ -1,8 +1,9 @@
 """Parameter space: recipes that mix weights, with a method's parameters as genes (Akiba et al. 2024, section 3.1)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from evo_merge.genome import Gene, Genome
 from evo_merge.methods.base import SHARES, MergeMethod, Parameter, name_of, options_of, wrong_number_of_sources
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 from evo_merge.spaces.base import Ingredients
-from evo_merge.spaces.granularity import TensorGroup, tensor_groups
+from evo_merge.spaces.sharing import sharing
+
+_Values = dict[str, tuple[float, ...] | float]
 
 
 class ParameterSpace:
@@ -22,11 +25,14 @@ class ParameterSpace:
         ingredients: What is mixed.
         seed: Of the method's chance; the same for all candidates, so that near genomes are near models.
         method: Merges one tensor.
-        granularity: Which tensors share genes: ``model``, ``layer``, ``module``, or a number of layer groups.
-        bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``, its centre the start; ``None``
-            leaves it. A parameter that the method does not search, such as ``lambda``, is searched where it has bounds.
+        granularity: Which tensors share genes: ``model``, ``layer``, ``module``, a number of layer groups, or a mapping with
+            ``layers`` or ``groups``, ``smooth`` and ``filters``; see ``evo_merge.spaces.sharing``.
+        bounds: By parameter name, the box that replaces the method's own, as ``[low, high]``, its centre the start, or as
+            ``[low, high, start]``; ``None`` leaves it. A parameter that the method does not search, such as ``lambda``, is
+            searched where it has bounds.
         select_sources: Add a binary gene ``on/<source>`` for every source; one that is off is left out of the recipe. All are
             on at the start.
+        shared: Names of parameters of which all sources have the same number, in place of one each.
 
     Raises:
         ConfigError: The sources do not fit the method, or the bounds do not fit its parameters.
@@ -39,9 +45,10 @@ class ParameterSpace:
         seed: int,
         *,
         method: MergeMethod,
-        granularity: str | int,
+        granularity: str | int | Mapping[str, Any],
         bounds: Mapping[str, Sequence[float] | None],
         select_sources: bool = False,
+        shared: Sequence[str] = (),
     ) -> None:
         name = name_of(method)
         n_sources = len(ingredients.sources)
@@ -56,14 +63,18 @@ class ParameterSpace:
             )
         self._ingredients, self._seed, self._method, self._name = ingredients, seed, pinned(method), name
         self._selects = select_sources
-        self._groups = tensor_groups(granularity, ingredients.tensors)
+        self._sharing = sharing(granularity, ingredients.tensors)
         parameters = _boxed(method.parameters, bounds, name)
         self._parameters = parameters
+        if unknown := [each for each in shared if each not in [p.name for p in parameters if p.per_source]]:
+            own = ", ".join(parameter.name for parameter in parameters if parameter.per_source) or "nothing"
+            raise ConfigError(f"merge.shared: '{unknown[0]}' is not searched for each source; merge={name} has {own}")
+        self._shared = frozenset(shared)
         self.genes = tuple(
             Gene(_gene_name(parameter, group, source), parameter.low, parameter.high, parameter.start)
-            for group in self._groups
+            for group in self._sharing.names
             for parameter in parameters
-            for source in ([s.name for s in ingredients.sources] if parameter.per_source else [""])
+            for source in ([s.name for s in ingredients.sources] if self._is_of_source(parameter) else [""])
         )
         if select_sources:
             self.genes += tuple(Gene(f"on/{s.name}", 0.0, 1.0, 1.0, kind="binary") for s in ingredients.sources)
@@ -75,13 +86,11 @@ class ParameterSpace:
         sources = self._ingredients.sources
         kept = self._kept(genome)
         numbers = iter(genome.tolist())
-        rules = []
-        for group in self._groups:
-            values: dict[str, tuple[float, ...] | float] = {}
-            for parameter in self._parameters:
-                drawn = tuple(next(numbers) for _ in range(len(sources) if parameter.per_source else 1))
-                values[parameter.name] = tuple(drawn[i] for i in kept) if parameter.per_source else drawn[0]
-            rules.append(ParameterRule(group.globs, values))
+        drawn = [self._set_of_values(numbers, kept) for _ in self._sharing.names]
+        rules = [
+            ParameterRule(rule.globs, _mixed([(drawn[place], share) for place, share in rule.shares]))
+            for rule in self._sharing.rules
+        ]
         base = self._ingredients.base if self._method.needs_base else None
         mixed, tokenizer = tuple(sources[i] for i in kept), self._ingredients.tokenizer
         return ParameterSpaceRecipe(
@@ -95,6 +104,19 @@ class ParameterSpace:
             out_dtype=self._ingredients.out_dtype,
             tokenizer=None if tokenizer is None else tokenizer.among(base, mixed),
         )
+
+    def _is_of_source(self, parameter: Parameter) -> bool:
+        """Whether every source has a gene of its own."""
+        return parameter.per_source and parameter.name not in self._shared
+
+    def _set_of_values(self, numbers: Iterator[float], kept: Sequence[int]) -> _Values:
+        """The next set of genes as values of a recipe."""
+        values: _Values = {}
+        for parameter in self._parameters:
+            own = self._is_of_source(parameter)
+            drawn = [next(numbers) for _ in range(len(self._ingredients.sources) if own else 1)]
+            values[parameter.name] = tuple(drawn[i if own else 0] for i in kept) if parameter.per_source else drawn[0]
+        return values
 
     def _kept(self, genome: Genome) -> list[int]:
         """Places of the sources that are on; of none, the one with the greatest weights, since a merge of nothing is none."""
@@ -110,14 +132,24 @@ class ParameterSpace:
         return [int(np.argmax(weights))]
 
 
-def _gene_name(parameter: Parameter, group: TensorGroup, source: str) -> str:
-    return "/".join(part for part in (group.name, parameter.name, source) if part)
+def _gene_name(parameter: Parameter, group: str, source: str) -> str:
+    return "/".join(part for part in (group, parameter.name, source) if part)
+
+
+def _mixed(parts: Sequence[tuple[_Values, float]]) -> _Values:
+    """Sets of values, each times its share, added up."""
+    mixed: _Values = {}
+    for name in parts[0][0]:
+        total = np.sum([share * np.asarray(values[name]) for values, share in parts], axis=0)
+        mixed[name] = tuple(total.tolist()) if total.ndim else float(total)
+    return mixed
 
 
 def _is_interval(ends: object) -> bool:
-    if not isinstance(ends, Sequence) or len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+    if not isinstance(ends, Sequence) or len(ends) not in (2, 3) or not all(isinstance(end, int | float) for end in ends):
         return False
-    return math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]
+    low, high, *start = ends
+    return all(map(math.isfinite, ends)) and low < high and all(low <= each <= high for each in start)
 
 
 def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float] | None], method: str) -> tuple[Parameter, ...]:
@@ -131,9 +163,11 @@ def _boxed(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float]
             boxed += [parameter] * parameter.searched
             continue
         if not _is_interval(ends):
-            raise ConfigError(f"merge.bounds.{parameter.name} must be [low, high] with low < high, got {ends}")
-        low, high = map(float, ends)
+            raise ConfigError(
+                f"merge.bounds.{parameter.name} must be [low, high] with low < high, or [low, high, start], got {ends}"
+            )
+        low, high, *start = map(float, ends)
         if parameter.name in SHARES and not 0.0 <= low < high <= 1.0:
             raise ConfigError(f"merge.bounds.{parameter.name} must lie within [0, 1], got [{low}, {high}]")
-        boxed.append(replace(parameter, low=low, high=high, start=(low + high) / 2))
+        boxed.append(replace(parameter, low=low, high=high, start=start[0] if start else (low + high) / 2))
     return tuple(boxed)

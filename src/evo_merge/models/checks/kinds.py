@@ -78,6 +78,12 @@ REARRANGED = Kind(
     "weights that transformers rearranges when it loads them, so that a search cannot write candidates in memory (HRM-Text)",
     "write a recipe and build it (evo_merge.build); a search over such models is not possible yet",
 )
+UNFOLDABLE = Kind(
+    "unfoldable",
+    "refusal",
+    "with `paths=true`: an architecture whose weights cannot take up the scales of a path, so that no search runs through it",
+    "choose models of another architecture; a path without scales can be written as a recipe and built (evo_merge.build)",
+)
 TOKEN_OUT_OF_RANGE = Kind(
     "token_out_of_range",
     "warning",

@@ -32,7 +32,8 @@ def columns_of(units: Sequence[Unit], wanted: str | None, first: Callable[[str],
 
     Args:
         units: Tasks and groups.
-        wanted: Which metric is the objective of each; ``None`` is its first.
+        wanted: Which metric is the objective of each, by our name, or as the harness' results have it, ``acc,none``;
+            ``None`` is its first.
         first: A problem of a task by the task's name, to see what its code gives.
 
     Raises:
@@ -43,11 +44,18 @@ def columns_of(units: Sequence[Unit], wanted: str | None, first: Callable[[str],
         metrics = {task.task_name: metrics_of(task, *first(task.task_name)) for task in unit.tasks}
         own = _averaged(unit, metrics) if unit.aggregates else _of_task(metrics)
         prefix = f"{unit.name}/" if len(units) > 1 else ""
-        chosen = wanted or next(iter(own))
+        chosen = _plain(wanted, metrics) if wanted else next(iter(own))
         if chosen not in own:
             raise ConfigError(f"task.metric: harness task '{unit.name}' has no metric '{chosen}', only {', '.join(own)}")
         found += [Column(f"{prefix}{name}", each, by_size, name == chosen) for name, (each, by_size) in own.items()]
     return tuple(sorted(found, key=lambda column: not column.is_objective))
+
+
+def _plain(wanted: str, metrics: Mapping[str, tuple[Metric, ...]]) -> str:
+    """Our name of a metric that may be named with its filter, as in the harness' results."""
+    key, comma, filter_name = wanted.partition(",")
+    named = [each.name for own in metrics.values() for each in own if (each.key, each.filter) == (key, filter_name)]
+    return named[0] if comma and named else wanted
 
 
 def _of_task(metrics: Mapping[str, tuple[Metric, ...]]) -> dict[str, tuple[dict[str, Metric], bool]]:
