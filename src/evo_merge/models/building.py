@@ -27,19 +27,31 @@ class Built:
         config: The transformers config.
         shapes: Shape of every tensor, by full name.
         dtype: Of every floating tensor.
+        dtypes: Dtype of every tensor.
         read: One tensor by its name, on the CPU, the same whenever it is asked for; raises ``UnusableCandidateError``
-            where it is not finite.
+            where it is not finite. From several threads at once, once one tensor was read.
+        n_held: How many copies of a tensor in float32 there are at most while it is made; 0 where it is made in small pieces.
     """
 
     config: Any
     shapes: Mapping[str, tuple[int, ...]]
     dtype: torch.dtype
+    dtypes: Mapping[str, torch.dtype]
     read: Callable[[str], Tensor]
+    n_held: int
 
     @property
     def n_bytes(self) -> int:
         """Of all tensors."""
-        return sum(prod(shape) for shape in self.shapes.values()) * self.dtype.itemsize
+        return sum(map(self.tensor_bytes, self.shapes))
+
+    def tensor_bytes(self, name: str) -> int:
+        """Of one tensor."""
+        return prod(self.shapes[name]) * self.dtypes[name].itemsize
+
+    def working_bytes(self, name: str) -> int:
+        """Of memory that making one tensor takes at most, about."""
+        return self.tensor_bytes(name) + self.n_held * prod(self.shapes[name]) * torch.float32.itemsize
 
 
 def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> list[str]:
@@ -88,7 +100,13 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
     merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
-    return Built(pool.leader.config, pool.leader.shapes, getattr(torch, recipe.out_dtype), merged.__getitem__)
+    dtype, shapes = getattr(torch, recipe.out_dtype), pool.leader.shapes
+    first = recipe.sources[0]
+    stored = pool.open(first.name, first.reference, allowed_code).dtypes
+    dtypes = {name: dtype if stored[name].is_floating_point else stored[name] for name in shapes}
+    # The models' tensors, what the method makes of them, and what it compares: about three copies of each.
+    n_held = 0 if merged.method.elementwise else 3 * (len(recipe.sources) + 1)
+    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, n_held)
 
 
 def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
@@ -108,7 +126,7 @@ def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> 
         return tensor
 
     shapes = {name: models[piece.model].shapes[piece.tensor] for name, piece in made.items()}
-    return Built(path_config(recipe, configs), shapes, dtype, read)
+    return Built(path_config(recipe, configs), shapes, dtype, dict.fromkeys(shapes, dtype), read, n_held=1)
 
 
 @dataclass(frozen=True)
@@ -142,8 +160,8 @@ class BuiltModel:
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
-        """The recipe's ``out_dtype`` for every tensor."""
-        return dict.fromkeys(self._built.shapes, self._built.dtype)
+        """The recipe's ``out_dtype`` for every floating tensor."""
+        return self._built.dtypes
 
     def read(self, name: str) -> Tensor:
         """One tensor on the CPU."""
