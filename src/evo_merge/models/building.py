@@ -89,7 +89,7 @@ def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Bui
     if isinstance(recipe, DataFlowRecipe):
         _check_path(recipe, path_models(recipe, pool, allowed_code))
     else:
-        check_buildable(recipe, pool, allowed_code)
+        check_mixture(recipe, allowed_code)  # what cannot be mixed the merger refuses
     return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
 
 
