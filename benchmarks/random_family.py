@@ -1,4 +1,4 @@
-"""Families of Llamas made from random numbers, as large as a benchmark wants them: a base and sources near it, in bf16 shards."""
+"""Families of Llamas of random numbers, as large as a benchmark wants them: a base and sources near it, in bf16 shards."""
 
 import json
 import zlib
@@ -79,7 +79,9 @@ def _write_model(folder: Path, config: LlamaConfig, number: int) -> None:
 
 
 def _write_index(folder: Path, shards: list[dict[str, tuple[int, ...]]]) -> None:
-    files = {name: f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i, shard in enumerate(shards, start=1) for name in shard}
+    files = {
+        name: f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i, shard in enumerate(shards, start=1) for name in shard
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}), encoding="utf-8")
 
 
@@ -94,7 +96,7 @@ def _numbers(name: str, shape: tuple[int, ...], number: int) -> torch.Tensor:
 
 
 def _drawn(key: str, count: int) -> torch.Tensor:
-    """Normal numbers, 0.02 wide: a stretch of those drawn once, from a place of its own. Drawing all anew would take minutes."""
+    """Normal numbers, 0.02 wide: a stretch of those drawn once, from a place of its own; drawing all would take minutes."""
     start = zlib.crc32(key.encode()) % STEP
     return _normal()[start : start + count]
 

@@ -110,9 +110,7 @@ def test_a_process_killed_from_outside_is_gone_on_with(
     sources = {name: save_pico(tmp_path / name, seed, num_hidden_layers=40) for seed, name in enumerate("ab")}
     recipe = make_recipe("linear", None, sources, ParameterRule(("*",), {"weight": (1.0, 3.0)}))
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-    code = (
-        "import sys; from evo_merge.models import checkpoint; checkpoint.MARK_BYTES = 1; from evo_merge.build import main; main()"
-    )
+    code = "from evo_merge.models import checkpoint; checkpoint.MARK_BYTES = 1; from evo_merge.build import main; main()"
     command = [sys.executable, "-c", code, f"recipe={tmp_path / 'recipe.yaml'}", f"out={tmp_path / 'model'}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     journal = tmp_path / "model.partial" / partial.JOURNAL
@@ -157,9 +155,10 @@ def test_changed_weights_under_the_same_name_start_over(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_write_description", stop)
-        write(recipe, tmp_path / "model")
+        with pytest.raises(KeyboardInterrupt):
+            write(recipe, tmp_path / "model")
     n_tensors = len(made)
     shutil.copyfile(family / "b" / "model.safetensors", tmp_path / "a" / "model.safetensors")
     write(recipe, tmp_path / "model")
@@ -169,7 +168,7 @@ def test_changed_weights_under_the_same_name_start_over(
 def test_two_processes_do_not_write_one_folder(tmp_path: Path, dare: ParameterSpaceRecipe) -> None:
     with (
         partial.partial_folder(tmp_path / "model", "build x", []),
-        pytest.raises(ModelError, match="another process is writing '.*model'; wait for it, or choose another folder"),
+        pytest.raises(ModelError, match=r"another process is writing '.*model'; wait for it, or choose another folder"),
     ):
         write(dare, tmp_path / "model")
 
@@ -194,7 +193,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 128 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], check=False, capture_output=True
+    ).returncode:
         pytest.skip("only root may mount")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)

@@ -65,7 +65,7 @@ def test_a_file_cut_short_is_no_file(tmp_path: Path) -> None:
     length = shard_of(tensors, {}).length(1)
     (tmp_path / "cut").write_bytes(whole[:length])
     assert whole[length:] == b"\x00\x00\x80\x3f" * 4  # b
-    with pytest.raises(Exception, match="incomplete|invalid"):
+    with pytest.raises(Exception, match=r"incomplete|invalid"):
         load_file(tmp_path / "cut")
 
 

@@ -17,6 +17,7 @@ from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
 from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder
 from evo_merge.models.pool import Pool
+from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, write_tensor
 from evo_merge.models.streaming import in_order
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
@@ -61,7 +62,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
             raise
         free = shutil.disk_usage(folder.parent).free
         raise ModelError(
-            f"the disk was full before '{folder}' was written: it needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free "
+            f"the disk was full before '{folder}' was written: it needs {gigabytes(needed)}, and {gigabytes(free)} are free "
             "now that what there was of it is removed; make room, or choose another folder"
         ) from error
 

@@ -60,8 +60,8 @@ class PartialFolder:
 def partial_folder(folder: Path, identity: str, shards: Sequence[Shard]) -> Iterator[PartialFolder]:
     """What will be ``folder`` when the block has ended without an exception.
 
-    An interrupt (Ctrl-C, a kill) leaves ``<folder>.partial``, and the next call with the same identity goes on with it. Any other
-    exception removes it, for it would come again.
+    An interrupt (Ctrl-C, a kill) leaves ``<folder>.partial``, and the next call with the same identity goes on with it. Any
+    other exception removes it, for it would come again.
 
     Args:
         folder: Does not exist, or is empty.

@@ -1,8 +1,8 @@
 """Writing one safetensors file as a stream: the header first, then tensor after tensor, none of them kept.
 
-The format (https://github.com/huggingface/safetensors): eight bytes with the length of the header, the header as JSON padded with
-spaces to a multiple of eight, then the raw little-endian bytes of the tensors. The bytes are those of ``safetensors.torch.save_file``,
-but for the metadata, which that writes in the order of a hash map and we in order of its keys.
+The format (https://github.com/huggingface/safetensors): eight bytes with the length of the header, the header as JSON padded
+with spaces to a multiple of eight, then the raw little-endian bytes of the tensors. The bytes are those of
+``safetensors.torch.save_file``, but for the metadata, which that writes in the order of a hash map and we in order of its keys.
 """
 
 import json
@@ -92,7 +92,7 @@ def write_tensor(file: BinaryIO, shard: Shard, name: str, tensor: Tensor) -> Non
     plain = tensor.detach().contiguous().flatten()
     if sys.byteorder == "big":
         raise NotImplementedError("weights are written on little-endian machines only")
-    write_all(file, memoryview(plain.view(torch.uint8).numpy()))
+    write_all(file, plain.view(torch.uint8).numpy().data)
 
 
 def write_all(file: BinaryIO, data: bytes | memoryview) -> None:

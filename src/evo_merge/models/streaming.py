@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -18,7 +18,7 @@ def in_order(
     *,
     window: int = WINDOW_BYTES,
     workers: int | None = None,
-) -> Iterator[tuple[str, Tensor]]:
+) -> Generator[tuple[str, Tensor], None, None]:
     """Make the tensors of these names and yield each with its name, in the order of the names.
 
     While the caller has one, the next ones are made. Each is made by one thread with torch's own threads turned off: a sum over

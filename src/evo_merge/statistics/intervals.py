@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported when they are used; a build uses none
+from numpy.typing import NDArray
 
 RESAMPLES = 9_999
 SEED = 0

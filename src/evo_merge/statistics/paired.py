@@ -8,8 +8,8 @@ widens nothing.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported when they are used; a build uses none
+from numpy.typing import NDArray
 
 from evo_merge.statistics.intervals import RESAMPLES, SEED, Interval, bootstrap_mean, is_binary, wilson
 

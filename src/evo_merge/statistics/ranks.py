@@ -8,8 +8,8 @@ all is hard for all.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 import scipy  # its parts are imported when they are used; a build uses none
+from numpy.typing import NDArray
 
 FEWEST_GROUPS = 3  # for Friedman's test
 FEWEST_BLOCKS = 2  # for any rank test
