@@ -43,7 +43,8 @@ def main() -> int:
             peaks = []
             for n in (fits,) if fits is not None else COUNTS:
                 out = options.folder / "built"
-                shutil.rmtree(out, ignore_errors=True)
+                for left in (out, out.with_name("built.partial")):  # of a run that was stopped
+                    shutil.rmtree(left, ignore_errors=True)
                 recipe = options.folder / "recipe.yaml"
                 recipe.write_text(to_yaml(recipe_of(method, base, sources[:n])), encoding="utf-8")
                 peak, seconds = watched([sys.executable, "-m", "evo_merge.build", f"recipe={recipe}", f"out={out}"])

@@ -16,7 +16,7 @@ from evo_merge.models.pool import Pool
 from evo_merge.models.shard import Shard, write_tensor
 from evo_merge.recipe import from_yaml
 
-TENSORS = (0, 1, 7, 12, 20)  # how many are written before the kill
+TENSORS = (0, 1, 7, 20)  # how many are written before the kill
 DESCRIPTION = "description"  # killed when all weights are there
 
 
@@ -25,6 +25,7 @@ def main() -> int:
     recipe = from_yaml(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[2])
     checkpoint.SHARD_BYTES, checkpoint.MARK_BYTES = int(sys.argv[3]), int(sys.argv[4])
+    checkpoint.built(recipe, Pool.of_recipe(recipe))  # so that the forks have imported what it takes
     for place in (*map(str, TENSORS), DESCRIPTION):
         if (child := os.fork()) == 0:
             if place == DESCRIPTION:
