@@ -12,6 +12,7 @@ from torch import Tensor
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.finite import is_finite
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
@@ -121,7 +122,7 @@ def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> 
         if piece.factor != 1.0:
             tensor = tensor.to(torch.float32) * piece.factor
         tensor = tensor.to(dtype)
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+        if not is_finite(tensor):
             raise UnusableCandidateError(f"weights are not finite in {recipe.out_dtype}: '{name}'")
         return tensor
 

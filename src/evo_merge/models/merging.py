@@ -14,6 +14,7 @@ from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.noise import EntryNoise
 from evo_merge.models.compatibility import refuse_unmixable
+from evo_merge.models.finite import is_finite
 from evo_merge.models.layer_path import HEAD
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
@@ -135,7 +136,7 @@ class MergedTensors:
             return sources[0]
         base = merger.read(recipe.base, name).to(merger.device) if recipe.base is not None and self.method.needs_base else None
         merged = self._merge(name, sources, base, self._parameters(name))
-        if not torch.isfinite(merged.sum(dtype=torch.float32)):
+        if not is_finite(merged):
             raise UnusableCandidateError(f"weights are not finite: '{name}'")
         return merged
 
