@@ -17,11 +17,13 @@ from evo_merge.genome import Gene
 from evo_merge.licences import combine, in_words
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import (
+    Residency,
     cache_bytes,
     candidate_bytes,
-    choose_residency,
     free_bytes,
+    gigabytes,
     path_bytes,
+    residency_of,
     weight_bytes,
 )
 from evo_merge.objectives import Aim
@@ -46,7 +48,7 @@ class Needs:
         checkpoint: The merged model on disk, of a path as long as may be.
         caches: The key-value cache of one batch whose answers all run to their limit.
         hops: Layers of a candidate, at most.
-        residency: Where the models wait between candidates.
+        residency: Where the models wait between candidates, and why.
         engine: Where an engine of its own answers, its copy of the weights and the one that carries them there.
     """
 
@@ -58,7 +60,7 @@ class Needs:
     checkpoint: int
     caches: int
     hops: int
-    residency: str
+    residency: Residency
     engine: int = 0
 
     @property
@@ -95,7 +97,7 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
         checkpoint=longest_path,
         caches=cache_bytes(pool, rows, tokens, hops),
         hops=hops,
-        residency=choose_residency(pool, device) if mixes else "device",
+        residency=residency_of(pool, device) if mixes else Residency("device", "paths run through them"),
     )
 
 
@@ -115,20 +117,20 @@ def refuse_shortage(needs: Needs, folder: Path) -> None:
     """
     free = free_bytes(needs.device)
     if needs.at_once > free:
-        what = f"one candidate takes {_gigabytes(needs.candidate)}"
+        what = f"one candidate takes {gigabytes(needs.candidate)}"
         if needs.resident > needs.candidate:
-            what = f"the models whose layers paths run through take {_gigabytes(needs.resident)}"
+            what = f"the models whose layers paths run through take {gigabytes(needs.resident)}"
         if needs.engine:
-            what += f", the engine's copies of the weights {_gigabytes(needs.engine)}"
+            what += f", the engine's copies of the weights {gigabytes(needs.engine)}"
         raise ConfigError(
             f"{what} of memory and the caches of its answers up to "
-            f"{_gigabytes(needs.caches)}, and {_gigabytes(free)} are free on {needs.device.type}; lower "
+            f"{gigabytes(needs.caches)}, and {gigabytes(free)} are free on {needs.device.type}; lower "
             "generator.batch_size, choose models.out_dtype=bfloat16, or a machine with more memory"
         )
     free = shutil.disk_usage(_existing(folder)).free
     if needs.checkpoint > free:
         raise ConfigError(
-            f"the merged model takes {_gigabytes(needs.checkpoint)} on disk and {_gigabytes(free)} are free for '{folder}'"
+            f"the merged model takes {gigabytes(needs.checkpoint)} on disk and {gigabytes(free)} are free for '{folder}'"
         )
 
 
@@ -165,13 +167,13 @@ def describe_plan(
     left_out = "".join(f"; left out: {name} {reason}" for name, reason in pool.left_out.items())
     if len(spaces) > 1:
         candidates = f"in parameter space {candidates}, then pairs as merge.trial and merge.budget say"
-    built = f"one candidate {_gigabytes(needs.candidate)} in {pool.out_dtype}"
+    built = f"one candidate {gigabytes(needs.candidate)} in {pool.out_dtype}"
     if not needs.candidate:
         built = f"shared by all candidates of up to {needs.hops} layers, in {pool.out_dtype}"
     # All pairs of a hybrid search alike.
     shown = dict(itertools.islice(spaces.items(), 1 + sum(not isinstance(s, DataFlowSpace) for s in spaces.values())))
     if needs.engine:
-        built += f", the engine's copy of the weights and the one that carries them there {_gigabytes(needs.engine)}"
+        built += f", the engine's copy of the weights and the one that carries them there {gigabytes(needs.engine)}"
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
@@ -184,10 +186,11 @@ def describe_plan(
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
         + ("" if most is None else f", {n_search * limit * most:,} for about {most:,} candidates"),
-        f"memory      models {_gigabytes(needs.models)} (they wait on: {needs.residency}), {built}, "
-        f"caches of {batch_size} answers at a time up to "
-        f"{_gigabytes(needs.caches)}; {_gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
-        f"disk        {_gigabytes(needs.checkpoint)} for the merged model, {_gigabytes(disk)} free",
+        f"memory      models {gigabytes(needs.models)}, {built}, caches of {batch_size} answers at a time up to "
+        f"{gigabytes(needs.caches)}; {gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
+        f"            between candidates the models wait on: {needs.residency.place} ({needs.residency.reason}); "
+        "models.residency= sets it",
+        f"disk        {gigabytes(needs.checkpoint)} for the merged model, {gigabytes(disk)} free",
         f"time        about {_clock(per_candidate)} a candidate where every answer runs to its limit"
         + ("" if total is None else f", and then about {_clock(total)} for the run"),
     ]
@@ -237,10 +240,6 @@ def _answer_seconds(n_problems: int, limit: int, batch_size: int, needs: Needs, 
 
 def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-
-
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:.2f} GB" if n >= 1e7 else f"{n / 1e6:.1f} MB"
 
 
 def _clock(seconds: float) -> str:

@@ -200,9 +200,9 @@ def test_an_empty_folder_is_filled(tmp_path: Path, dare: ParameterSpaceRecipe) -
     assert (write(dare, tmp_path / "model") / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("step", ["_write_description", "save_file", "os.replace"])
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError("disk full")])
-def test_an_interrupted_write_leaves_nothing(
+@pytest.mark.parametrize("step", ["_write_description", "write_tensor", "mergekit_yaml"])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError("broken disk")])
+def test_a_failed_write_leaves_nothing_and_an_interrupted_one_what_it_goes_on_with(
     tmp_path: Path, dare: ParameterSpaceRecipe, monkeypatch: pytest.MonkeyPatch, step: str, failure: BaseException
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
@@ -212,8 +212,11 @@ def test_an_interrupted_write_leaves_nothing(
         patch.setattr(f"evo_merge.models.checkpoint.{step}", fail)
         with pytest.raises((KeyboardInterrupt, OSError)):
             write(dare, tmp_path / "out" / "model")
-    assert not list((tmp_path / "out").iterdir())
-    write(dare, tmp_path / "out" / "model")
+    left = ["model.partial"] if failure is KeyboardInterrupt else []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == left
+    folder = write(dare, tmp_path / "out" / "model")
+    assert contents(folder) == contents(write(dare, tmp_path / "whole"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path, dare: ParameterSpaceRecipe) -> None:

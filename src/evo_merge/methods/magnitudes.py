@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy
@@ -59,6 +60,13 @@ class TaskVectors:
         vector = self.sources[source].to(self.dtype)
         return vector if self.base is None else vector - self.base.to(self.dtype)
 
+    def magnitudes(self, source: int) -> Tensor:
+        """Of a source's vector, ``(n_entries,)`` ``float32``; nobody else's, and made with two of its size in memory."""
+        vector = self.sources[source].to(self.dtype, copy=True)
+        if self.base is not None:
+            vector -= self.base.to(self.dtype)
+        return vector.float().abs_()
+
     def magnitude(self, source: int, index: int) -> float:
         """Of one entry."""
         vector = self.sources[source][index].to(self.dtype)
@@ -75,15 +83,19 @@ class MagnitudeOrder:
         self._asked = 0
         self._orders: list[Tensor] = []
 
-    def boundaries(self, vectors: TaskVectors, n_kept: Sequence[int]) -> list[Boundary]:
+    def boundaries(self, vectors: TaskVectors, n_kept: Sequence[int], *, exact: bool) -> list[Boundary]:
         """Of each source's vector the boundary of so many largest entries, of equal ones the last.
 
-        The index is exact in tensors that ``int32`` can count; in larger ones all entries of one magnitude stay or go together.
+        Args:
+            vectors: The same whenever it is asked.
+            n_kept: Of each source how many.
+            exact: Whether the index is looked at. In tensors beyond what ``int32`` can count it is not found: all entries of
+                one magnitude stay or go together.
         """
         self._asked += 1
         if self._asked > _SELECTIONS and not self._orders:
-            self._orders = _of_each(vectors, lambda source: _ascending(vectors.whole(source).float().abs()))
-        find = self._looked_up if self._orders else _selected_from
+            self._orders = _of_each(vectors, lambda source: _ascending(vectors.magnitudes(source)))
+        find = self._looked_up if self._orders else partial(_selected_from, exact=exact)
 
         def boundary(source: int) -> Boundary:
             n = n_kept[source]
@@ -123,7 +135,7 @@ def largest(vector: Tensor, n_kept: int, equals: str) -> Tensor:
     if n_kept >= vector.numel():
         return torch.ones_like(vector, dtype=torch.bool)
     magnitudes = vector.float().abs()
-    threshold = _selected(magnitudes.flatten(), n_kept).magnitude
+    threshold = _threshold(magnitudes.flatten().clone(), n_kept)
     if equals == "all":
         return magnitudes >= threshold
     if equals == "sorted":
@@ -141,22 +153,23 @@ def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
     return kept.view(magnitudes.shape)
 
 
-def _selected_from(vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
-    return _selected(vectors.whole(source).float().abs(), n_kept)
-
-
-def _selected(magnitudes: Tensor, n_kept: int) -> Boundary:
-    """The boundary of the largest of ``(n,)`` ``float32`` magnitudes."""
-    n = magnitudes.numel()
-    if magnitudes.is_cpu:  # numpy selects with vector instructions, torch does not
-        place = n - n_kept
-        threshold = float(numpy.partition(magnitudes.numpy(), place)[place])
-    else:
-        threshold = float(magnitudes.kthvalue(n - n_kept + 1).values)
-    if n >= _INT32:
-        return Boundary(threshold, -_INT32)
+def _selected_from(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) -> Boundary:
+    if not exact or vectors.n_entries >= _INT32:
+        return Boundary(_threshold(vectors.magnitudes(source), n_kept), -_INT32)
+    magnitudes = vectors.magnitudes(source)
+    threshold = _threshold(magnitudes.clone(), n_kept)
     n_equal = n_kept - int((magnitudes > threshold).sum())  # at least 1
     return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
+
+
+def _threshold(magnitudes: Tensor, n_kept: int) -> float:
+    """The ``n_kept``-th largest of ``(n,)`` ``float32`` magnitudes, which are put in another order."""
+    place = magnitudes.numel() - n_kept
+    if not magnitudes.is_cpu:
+        return float(magnitudes.kthvalue(place + 1).values)
+    values = magnitudes.numpy()  # numpy selects with vector instructions, torch does not
+    values.partition(place)
+    return float(values[place])
 
 
 def _ascending(magnitudes: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ def trimmed(vectors: TaskVectors, density: Tensor, order: MagnitudeOrder) -> lis
         order: Of the same tensor.
     """
     kept = [0 if share <= 0.0 else max(1, int(share * vectors.n_entries)) for share in density.tolist()]
-    return [DROPPED if n == 0 else Thinned(low=low) for n, low in zip(kept, order.boundaries(vectors, kept), strict=True)]
+    return [
+        DROPPED if n == 0 else Thinned(low=low)
+        for n, low in zip(kept, order.boundaries(vectors, kept, exact=False), strict=True)
+    ]
 
 
 def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: MagnitudeOrder) -> list[Thinned]:
@@ -65,8 +68,8 @@ def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: Magnitud
     n = vectors.n_entries
     kept = [n if share >= 1.0 else int(share * n) for share in density.tolist()]
     upper = [min(n, n_kept + int(share * n)) for n_kept, share in zip(kept, gamma.tolist(), strict=True)]
-    lows = order.boundaries(vectors, upper)
-    highs = order.boundaries(vectors, [n_upper - n_kept for n_upper, n_kept in zip(upper, kept, strict=True)])
+    lows = order.boundaries(vectors, upper, exact=True)
+    highs = order.boundaries(vectors, [n_upper - n_kept for n_upper, n_kept in zip(upper, kept, strict=True)], exact=True)
     return [
         DROPPED if n_kept == 0 else Thinned(low=low, high=high) for n_kept, low, high in zip(kept, lows, highs, strict=True)
     ]

@@ -11,12 +11,17 @@ from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
+from evo_merge.methods.base import MergeMethod
+from evo_merge.methods.entrywise import Entrywise
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
+from evo_merge.models.finite import is_finite
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
 from evo_merge.models.pool_licences import with_own
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
+
+_FOR_THRESHOLDS = 4  # copies of a tensor that finding a threshold or a norm takes, one source after the other
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,31 @@ class Built:
         config: The transformers config.
         shapes: Shape of every tensor, by full name.
         dtype: Of every floating tensor.
+        dtypes: Dtype of every tensor.
         read: One tensor by its name, on the CPU, the same whenever it is asked for; raises ``UnusableCandidateError``
-            where it is not finite.
+            where it is not finite. From several threads at once, once one tensor was read.
+        n_held: How many copies of a tensor in float32 there are at most while it is made; 0 where it is made in small pieces.
     """
 
     config: Any
     shapes: Mapping[str, tuple[int, ...]]
     dtype: torch.dtype
+    dtypes: Mapping[str, torch.dtype]
     read: Callable[[str], Tensor]
+    n_held: int
 
     @property
     def n_bytes(self) -> int:
         """Of all tensors."""
-        return sum(prod(shape) for shape in self.shapes.values()) * self.dtype.itemsize
+        return sum(map(self.tensor_bytes, self.shapes))
+
+    def tensor_bytes(self, name: str) -> int:
+        """Of one tensor."""
+        return prod(self.shapes[name]) * self.dtypes[name].itemsize
+
+    def working_bytes(self, name: str) -> int:
+        """Of memory that making one tensor takes at most, about."""
+        return self.tensor_bytes(name) + self.n_held * prod(self.shapes[name]) * torch.float32.itemsize
 
 
 def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> list[str]:
@@ -78,7 +95,7 @@ def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Bui
     if isinstance(recipe, DataFlowRecipe):
         _check_path(recipe, path_models(recipe, pool, allowed_code))
     else:
-        check_buildable(recipe, pool, allowed_code)
+        check_mixture(recipe, allowed_code)  # what cannot be mixed the merger refuses
     return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
 
 
@@ -89,7 +106,20 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
     merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
-    return Built(pool.leader.config, pool.leader.shapes, getattr(torch, recipe.out_dtype), merged.__getitem__)
+    dtype, shapes = getattr(torch, recipe.out_dtype), pool.leader.shapes
+    first = recipe.sources[0]
+    stored = pool.open(first.name, first.reference, allowed_code).dtypes
+    dtypes = {name: dtype if stored[name].is_floating_point else stored[name] for name in shapes}
+    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, _n_held(merged.method, len(recipe.sources)))
+
+
+def _n_held(method: MergeMethod, n_sources: int) -> int:
+    """How many copies of a tensor in float32 a method holds at most."""
+    form = method.form if isinstance(method, Entrywise) else None
+    if form is not None:
+        return 0 if form.thinning in ("none", "chance") and getattr(method, "rescale", None) != "norm" else _FOR_THRESHOLDS
+    # The models' tensors, what the method makes of them, and what it compares: about three copies of each.
+    return 0 if method.elementwise else 3 * (n_sources + 1)
 
 
 def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
@@ -104,12 +134,12 @@ def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> 
         if piece.factor != 1.0:
             tensor = tensor.to(torch.float32) * piece.factor
         tensor = tensor.to(dtype)
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)):
+        if not is_finite(tensor):
             raise UnusableCandidateError(f"weights are not finite in {recipe.out_dtype}: '{name}'")
         return tensor
 
     shapes = {name: models[piece.model].shapes[piece.tensor] for name, piece in made.items()}
-    return Built(path_config(recipe, configs), shapes, dtype, read)
+    return Built(path_config(recipe, configs), shapes, dtype, dict.fromkeys(shapes, dtype), read, n_held=1)
 
 
 @dataclass(frozen=True)
@@ -143,8 +173,8 @@ class BuiltModel:
 
     @property
     def dtypes(self) -> Mapping[str, torch.dtype]:
-        """The recipe's ``out_dtype`` for every tensor."""
-        return dict.fromkeys(self._built.shapes, self._built.dtype)
+        """The recipe's ``out_dtype`` for every floating tensor."""
+        return self._built.dtypes
 
     def read(self, name: str) -> Tensor:
         """One tensor on the CPU."""

@@ -1,22 +1,30 @@
 """Writing a merge as an ordinary checkpoint: shards, config, tokenizer, generation config, and the recipe inside."""
 
+import hashlib
 import json
-import os
+import logging
 import shutil
-from math import prod
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from evo_merge import __version__
 from evo_merge.errors import ModelError
 from evo_merge.interchange.to_mergekit import mergekit_yaml
-from evo_merge.models.building import Built, built
+from evo_merge.models.building import Built, built, path_models
+from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder
 from evo_merge.models.pool import Pool
+from evo_merge.models.residency import gigabytes
+from evo_merge.models.shard import Shard, write_tensor
+from evo_merge.models.streaming import in_order
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
 
+log = logging.getLogger(__name__)
 SHARD_BYTES = 5_000_000_000  # what the hub recommends
+MARK_BYTES = 256_000_000  # after how many it is made sure that they are on the disk, so that no more are written again
 _OF_THIS_MACHINE = ("is_local", "local_files_only")  # how the tokenizer was read here, which transformers would save
 _RESERVE = 50_000_000  # for config, tokenizer and the file system's own needs
 
@@ -24,10 +32,11 @@ _RESERVE = 50_000_000  # for config, tokenizer and the file system's own needs
 def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: tuple[str, ...] = ()) -> None:
     """Write the recipe's model to a folder, which appears only when it is complete.
 
-    Tensor by tensor, so one shard is in memory at a time. The same recipe gives the same bytes.
+    Tensor by tensor (``evo_merge.models.streaming``), none of which is kept. The same recipe gives the same bytes. What was
+    interrupted is gone on with (``evo_merge.models.partial``).
 
     Raises:
-        ModelError: The folder holds something, or there is not enough room.
+        ModelError: The folder holds something, there is not enough room, or another process is writing it.
         RecipeError: The recipe does not fit the pool.
         IncompatibleModelsError: The pool's models do not fit each other.
         UnusableCandidateError: The merged weights are not finite.
@@ -36,71 +45,88 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
         raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     model = built(recipe, pool, allowed_code)
-    needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free
+    shards = _shards(recipe, model)
+    needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free + already_written(folder)
     if needed > free:
         raise ModelError(f"writing the model to '{folder}' needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     try:
-        _write_weights(recipe, model, partial)
-        # A path's tokenizer is its first model's, whatever else the pool holds.
-        describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
-        _write_description(recipe, model.config, describing, partial)
-        if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
-            (partial / "mergekit.yaml").write_text(config, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
+            _write_weights(model, shards, partial)
+            if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
+                (partial.path / "mergekit.yaml").write_text(config, encoding="utf-8")
+            # A path's tokenizer is its first model's, whatever else the pool holds.
+            describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
+            _write_description(recipe, model.config, describing, partial.path)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        free = shutil.disk_usage(folder.parent).free
+        raise ModelError(
+            f"the disk was full before '{folder}' was written: it needs {gigabytes(needed)}, and {gigabytes(free)} are free "
+            "now that what there was of it is removed; make room, or choose another folder"
+        ) from error
 
 
-def _write_weights(recipe: Recipe, model: Built, folder: Path) -> None:
-    shards = _shards(model)
-    names = [
-        "model.safetensors" if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        for i in range(1, len(shards) + 1)
-    ]
-    for file, shard in zip(names, shards, strict=True):
-        tensors = {name: model.read(name).contiguous().clone() for name in shard}
-        # transformers asks for "format"; the recipe travels with the weights.
-        save_file(tensors, folder / file, metadata={"format": "pt", "recipe": to_yaml(recipe)})
-        _sort_metadata(folder / file)
-        (folder / file).chmod(0o644)  # safetensors writes for the owner alone
+def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder) -> None:
+    names = [name for shard in shards for name in shard.names]
+    done, unmarked = partial.done, 0
+    if done < len(names):
+        # What models load when they are first asked for a tensor is loaded once, and not by each thread.
+        model.read(min(names, key=model.tensor_bytes))
+    with closing(in_order(names[done:], model.read, model.working_bytes)) as tensors:
+        for shard, n_whole in list(n_whole_of(shards, done)):
+            if n_whole == len(shard.names) and n_whole:
+                continue
+            with partial.opened(shard, n_whole) as file:
+                for _ in shard.names[n_whole:]:
+                    name, tensor = next(tensors)
+                    write_tensor(file, shard, name, tensor)
+                    done, unmarked = done + 1, unmarked + tensor.nbytes
+                    if unmarked >= MARK_BYTES:
+                        partial.mark(done, file)
+                        unmarked = 0
+            partial.mark(done)
     if len(shards) > 1:
-        weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        weight_map = {name: shard.file for shard in shards for name in shard.names}
         index = {
             "metadata": {"total_size": model.n_bytes},
             "weight_map": dict(sorted(weight_map.items())),
         }
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (partial.path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _sort_metadata(path: Path) -> None:
-    """Put a file's metadata in order: safetensors writes it in that of a hash map, another one every time."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
-        assert len(text) == size, "only the order changes"
-        file.seek(8)
-        file.write(text)
+def _identity(recipe: Recipe, pool: Pool, shards: Sequence[Shard], allowed_code: tuple[str, ...]) -> str:
+    """One line that is the same where every byte of the weights would be."""
+    models = [*pool.models, *(path_models(recipe, pool, allowed_code).values() if isinstance(recipe, DataFlowRecipe) else ())]
+    parts = [f"evo-merge {__version__}", f"torch {torch.__version__}"]
+    parts += [model.fingerprint for model in models]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for shard in shards:
+        digest.update(shard.file.encode() + shard.header)  # the recipe is in it
+    return f"build {digest.hexdigest()}"
 
 
-def _shards(model: Built) -> list[list[str]]:
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, shape in sorted(model.shapes.items()):
-        size = prod(shape) * model.dtype.itemsize
-        if shards[-1] and filled + size > SHARD_BYTES:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
-    return shards
+def _shards(recipe: Recipe, model: Built) -> list[Shard]:
+    filled: list[list[str]] = [[]]
+    size = 0
+    for name in sorted(model.shapes):
+        if filled[-1] and size + model.tensor_bytes(name) > SHARD_BYTES:
+            filled.append([])
+            size = 0
+        filled[-1].append(name)
+        size += model.tensor_bytes(name)
+    # transformers asks for "format"; the recipe travels with the weights.
+    metadata = {"format": "pt", "recipe": to_yaml(recipe)}
+    n = len(filled)
+    return [
+        Shard(
+            "model.safetensors" if n == 1 else f"model-{i:05d}-of-{n:05d}.safetensors",
+            {name: model.shapes[name] for name in names},
+            {name: model.dtypes[name] for name in names},
+            metadata,
+        )
+        for i, names in enumerate(filled, start=1)
+    ]
 
 
 def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path) -> None:
@@ -109,7 +135,6 @@ def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path)
     config.dtype = recipe.out_dtype
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are plain now
-    config.save_pretrained(folder)
     pool.generation_config.save_pretrained(folder)
     if any(model.tokenizer is not None for model in pool.models):
         pool.tokenizer.save_pretrained(folder)
@@ -117,6 +142,7 @@ def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path)
         settings = json.loads(path.read_text(encoding="utf-8"))
         kept = {key: value for key, value in settings.items() if key not in _OF_THIS_MACHINE}
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    config.save_pretrained(folder)  # last: without it nobody takes a folder for a model
 
 
 def _architecture(config: Any) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evo_merge.methods.entrywise import Form, Numbers, merge_entries
 from evo_merge.methods.noise import entry_bits, entry_index
+from evo_merge.models.finite import greatest
 
 log = logging.getLogger(__name__)
 _CHUNK = 1 << 16  # entries; a chunk of every model stays in the processor's cache while it is merged
@@ -59,7 +60,7 @@ class EntryEngine:
             target: ``(n,)``, written to.
 
         Returns:
-            ``()`` ``float32``, the sum of what was written, which is finite only where all of it is.
+            ``()``, the sum of what was written or its greatest magnitude, which is finite only where all of it is.
         """
         there, keys = numbers.to(self._device), keys.to(self._device)
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
@@ -137,4 +138,4 @@ def _in_chunks(
             bits,
         )
         piece.copy_(merged.to(dtype))
-    return target.sum(dtype=torch.float32)
+    return greatest(target)

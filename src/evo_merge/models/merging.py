@@ -20,6 +20,7 @@ from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, TaskVector
 from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.engine import EntryEngine
+from evo_merge.models.finite import greatest
 from evo_merge.models.layer_path import HEAD
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency, free_bytes
@@ -209,7 +210,7 @@ class MergedTensors:
             return self._merge(name, sources, base, target.view(-1))
         merged = self[name]
         target.copy_(merged)
-        return merged.sum(dtype=torch.float32) if merged.is_floating_point() else None
+        return greatest(merged) if merged.is_floating_point() else None
 
     def told(self, name: str) -> ParameterSpaceRecipe:
         """All that the recipe says about one tensor: where it is equal, so is the tensor."""
@@ -222,7 +223,7 @@ class MergedTensors:
         return sources, merger.read(recipe.base, name).to(merger.device) if needs_base and recipe.base is not None else None
 
     def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, target: Tensor) -> Tensor:
-        """Merge into ``(n,)``; returns a sum that is finite only where all of it is."""
+        """Merge into ``(n,)``; returns a number that is finite only where all of it is."""
         form = self.method.form if isinstance(self.method, Entrywise) else None
         if form is not None:
             return self._merge_entries(form, name, sources, base, target)
@@ -244,7 +245,7 @@ class MergedTensors:
 
             tensors = self._aligned(sources, base, statistics, start, stop, piece_shape)
             target[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
-        return target.sum(dtype=torch.float32)
+        return greatest(target)
 
     def _merge_entries(self, form: Form, name: str, sources: list[Tensor], base: Tensor | None, target: Tensor) -> Tensor:
         dtype = getattr(torch, self.recipe.dtype)

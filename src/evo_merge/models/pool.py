@@ -17,6 +17,7 @@ from evo_merge.licences import StatedLicence
 from evo_merge.models.aligned import AlignedModel, Alignment, own_rows
 from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
+from evo_merge.models.finite import is_finite
 from evo_merge.models.pool_licences import PERMISSIVE, licence_apart, licences_in, permissive_only
 from evo_merge.models.reference import ModelFiles, locate, pinned
 from evo_merge.models.untied import as_stored, tied_alike
@@ -109,7 +110,7 @@ class StoredModel:
         """One tensor on the CPU; whether it is finite is looked at once."""
         tensor = self.weights.read(name)
         if name not in self._checked:
-            if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32)):
+            if not is_finite(tensor):
                 raise ModelError(f"'{self.name}' ({self.reference}) has a NaN or an infinity in '{name}'; it cannot be merged")
             self._checked.add(name)
         return tensor

@@ -1,6 +1,7 @@
 """Where the models' weights wait between candidates: on the device, in host memory, or on disk."""
 
 import re
+from dataclasses import dataclass
 from math import prod
 
 import psutil
@@ -54,11 +55,39 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def choose_residency(pool: Pool, device: torch.device) -> str:
-    """``device``, ``host`` or ``disk``: as the pool says, or the first in which all weights fit."""
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """Where the models wait between candidates.
+
+    Attributes:
+        place: ``device``, ``host`` or ``disk``.
+        reason: Why there, with the sizes that it rests on.
+    """
+
+    place: str
+    reason: str
+
+
+def residency_of(pool: Pool, device: torch.device) -> Residency:
+    """As the pool says, or the first place in which all weights fit beside the rest of a run."""
     if pool.residency != "auto":
-        return pool.residency
-    needed = weight_bytes(pool)
-    if needed + candidate_bytes(pool) < _SHARE * free_bytes(device):
-        return "device"
-    return "host" if needed < _SHARE * free_bytes(torch.device("cpu")) else "disk"
+        return Residency(pool.residency, "as models.residency says")
+    needed, candidate, free = weight_bytes(pool), candidate_bytes(pool), free_bytes(device)
+    share = f"{_SHARE:.0%} of the"
+    if needed + candidate < _SHARE * free:
+        return Residency("device", f"with a candidate they fit into {share} {gigabytes(free)} free on {device.type}")
+    reason = f"with a candidate they are more than {share} {gigabytes(free)} free on {device.type}"
+    free = free_bytes(torch.device("cpu"))
+    if needed < _SHARE * free:
+        return Residency("host", f"{reason}, and fit into {share} {gigabytes(free)} of free host memory")
+    return Residency("disk", f"{reason}, and alone more than {share} {gigabytes(free)} of free host memory")
+
+
+def choose_residency(pool: Pool, device: torch.device) -> str:
+    """``device``, ``host`` or ``disk``."""
+    return residency_of(pool, device).place
+
+
+def gigabytes(n: int) -> str:
+    """A number of bytes as people read it."""
+    return f"{n / 1e9:.2f} GB" if n >= 1e7 else f"{n / 1e6:.1f} MB"

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used; a build uses none
 from numpy.typing import NDArray
-from scipy import stats
 
 RESAMPLES = 9_999
 SEED = 0
@@ -28,7 +28,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval (without continuity correction) of a proportion; raises ``ValueError`` unless n > 0."""
     if n <= 0:
         raise ValueError(f"an interval needs at least one example, got {n}")
-    bounds = stats.binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    bounds = scipy.stats.binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(float(bounds.low), float(bounds.high))
 
 
@@ -38,7 +38,7 @@ def bootstrap_mean(scores: NDArray[np.float64], confidence: float = 0.95, seed: 
         raise ValueError("an interval needs at least one example, got 0")
     if np.ptp(scores) == 0:  # nothing to resample: the bootstrap knows no uncertainty here
         return Interval(float(scores[0]), float(scores[0]))
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (scores,),
         np.mean,
         confidence_level=confidence,
@@ -64,7 +64,7 @@ def mean_interval(
     if len(values) < FEWEST_VALUES:
         return None
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return Interval(max(bounds[0], mean - reach), min(bounds[1], mean + reach))
 
 

@@ -8,8 +8,8 @@ widens nothing.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used; a build uses none
 from numpy.typing import NDArray
-from scipy import stats
 
 from evo_merge.statistics.intervals import RESAMPLES, SEED, Interval, bootstrap_mean, is_binary, wilson
 
@@ -38,11 +38,11 @@ def paired_test(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = SEED
     mean = float(differences.mean())
     if is_binary(a) and is_binary(b):
         wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-        p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+        p = float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
         return Comparison(mean, p)
     if not differences.any():
         return Comparison(0.0, 1.0)
-    flipped = stats.permutation_test(
+    flipped = scipy.stats.permutation_test(
         (differences,),
         np.mean,
         permutation_type="samples",  # of one sample: flips signs

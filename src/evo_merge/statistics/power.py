@@ -7,7 +7,7 @@ differ (the unconditional power of Duffy 1984, Biometrics 40(4)); for other scor
 import math
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # its parts are imported when they are used; a build uses none
 
 POWER = 0.8
 ALPHA = 0.05
@@ -28,12 +28,12 @@ def mcnemar_power(n: int, difference: float, discordant: float, alpha: float = A
     if not 0 <= difference <= discordant <= 1:
         raise ValueError(f"0 <= difference <= discordant <= 1 must hold, got {difference} and {discordant}")
     counts = np.arange(n + 1)  # of problems on which they differ
-    chance = stats.binom.pmf(counts, n, discordant)
+    chance = scipy.stats.binom.pmf(counts, n, discordant)
     counts, chance = counts[chance > 1e-9], chance[chance > 1e-9]
-    most_lost = stats.binom.ppf(alpha / 2, counts, 0.5)  # with which the test still finds the other ahead
-    most_lost -= stats.binom.cdf(most_lost, counts, 0.5) > alpha / 2
+    most_lost = scipy.stats.binom.ppf(alpha / 2, counts, 0.5)  # with which the test still finds the other ahead
+    most_lost -= scipy.stats.binom.cdf(most_lost, counts, 0.5) > alpha / 2
     lost = 0.5 - (difference / discordant if discordant else 0.0) / 2  # chance that it is the better model that fails
-    return float(chance @ stats.binom.cdf(most_lost, counts, lost))
+    return float(chance @ scipy.stats.binom.cdf(most_lost, counts, lost))
 
 
 def detectable_difference(n: int, discordant: float, power: float = POWER, alpha: float = ALPHA) -> float | None:
@@ -47,11 +47,11 @@ def detectable_difference(n: int, discordant: float, power: float = POWER, alpha
 
     if n < 1 or lacking(1.0) < 0:
         return None
-    return float(optimize.brentq(lacking, 0.0, 1.0, xtol=1e-5))
+    return float(scipy.optimize.brentq(lacking, 0.0, 1.0, xtol=1e-5))
 
 
 def detectable_mean_difference(n: int, deviation: float, power: float = POWER, alpha: float = ALPHA) -> float:
     """The same for other scores: ``deviation`` is the standard deviation of the differences of two models' scores."""
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * deviation / math.sqrt(n))
+    return float((scipy.stats.norm.ppf(1 - alpha / 2) + scipy.stats.norm.ppf(power)) * deviation / math.sqrt(n))

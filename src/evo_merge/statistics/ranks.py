@@ -8,8 +8,8 @@ all is hard for all.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are used; a build uses none
 from numpy.typing import NDArray
-from scipy import stats
 
 FEWEST_GROUPS = 3  # for Friedman's test
 FEWEST_BLOCKS = 2  # for any rank test
@@ -78,11 +78,11 @@ def friedman(scores: NDArray[np.float64]) -> Friedman:
     if n_groups < FEWEST_GROUPS or n_blocks < FEWEST_BLOCKS:
         raise ValueError(f"Friedman's test needs {FEWEST_GROUPS} groups and {FEWEST_BLOCKS} blocks, got {scores.shape[::-1]}")
     rounded = np.round(scores, _DIGITS)
-    ranks = stats.rankdata(-rounded, axis=1)
+    ranks = scipy.stats.rankdata(-rounded, axis=1)
     if not np.ptp(ranks, axis=1).any():  # scipy divides 0 by 0
         statistic, p = 0.0, 1.0
     else:
-        statistic, p = map(float, stats.friedmanchisquare(*rounded.T))
+        statistic, p = map(float, scipy.stats.friedmanchisquare(*rounded.T))
         if n_blocks < ENOUGH_BLOCKS:
             p = _permuted_p(ranks)
     return Friedman(tuple(ranks.mean(axis=0).tolist()), statistic, p, n_blocks)
@@ -94,8 +94,8 @@ def signed_rank(a: NDArray[np.float64], b: NDArray[np.float64]) -> SignedRank:
         raise ValueError(f"a signed-rank test needs the same {FEWEST_BLOCKS} blocks or more, got {len(a)} and {len(b)}")
     differences = np.round(a - b, _DIGITS)
     kept = differences[differences != 0]
-    lead = float(stats.rankdata(abs(kept)) @ np.sign(kept)) if len(kept) else 0.0
-    p = float(stats.wilcoxon(differences).pvalue) if len(kept) else 1.0
+    lead = float(scipy.stats.rankdata(abs(kept)) @ np.sign(kept)) if len(kept) else 0.0
+    p = float(scipy.stats.wilcoxon(differences).pvalue) if len(kept) else 1.0
     return SignedRank(lead, float(np.median(differences)), (float(a.mean()), float(b.mean())), p, len(a))
 
 
