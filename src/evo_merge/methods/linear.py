@@ -5,7 +5,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter, divided_by_sum, per_model, sum_over_models
+from evo_merge.methods.base import (
+    AlignedTensors,
+    LinearForm,
+    Noise,
+    Parameter,
+    divided_by_sum,
+    per_model,
+    shares,
+    sum_over_models,
+)
+
+_ROUNDING = 1e-12  # shares of 1 sum to 1 but for this
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +42,9 @@ class Linear:
         sources = tensors.sources.float()
         total = sum_over_models(per_model(weight, sources) * sources)
         return (divided_by_sum(total, weight) if self.normalize else total).to(tensors.sources.dtype)
+
+    def linear_form(self, *, weight: Tensor) -> LinearForm:
+        """The weights, which the base gets as well: each source is the base plus its task vector."""
+        parts = shares(weight) if self.normalize else tuple(weight.tolist())
+        total = sum(parts)
+        return LinearForm(1.0 if abs(total - 1.0) < _ROUNDING else total, parts)

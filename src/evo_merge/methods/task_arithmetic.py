@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise, Parameter
+from evo_merge.methods.base import AlignedTensors, LinearForm, Noise, Parameter, shares
 from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
 
 
@@ -30,3 +30,8 @@ class TaskArithmetic:
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor, lambda_: Tensor = ONE) -> Tensor:
         """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``, ``lambda_`` ``()``."""
         return add_to_base(tensors, tensors.task_vectors, weight, lambda_, vote=False, normalize=self.normalize)
+
+    def linear_form(self, *, weight: Tensor, lambda_: Tensor = ONE) -> LinearForm:
+        """The weights times lambda, on the base as it is."""
+        parts = shares(weight) if self.normalize else weight.tolist()
+        return LinearForm(1.0, tuple(part * float(lambda_) for part in parts))

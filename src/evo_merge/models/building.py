@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
+from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
@@ -87,7 +88,9 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
-    merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
+    device = torch.device("cpu")
+    adapters = AdapterSpace(pool, device, allowed_code, residency="disk").of(recipe)  # as in memory, for the same bits
+    merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk").of(recipe)
     return Built(pool.leader.config, pool.leader.shapes, getattr(torch, recipe.out_dtype), merged.__getitem__)
 
 

@@ -54,11 +54,11 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def choose_residency(pool: Pool, device: torch.device) -> str:
-    """``device``, ``host`` or ``disk``: as the pool says, or the first in which all weights fit."""
+def choose_residency(pool: Pool, device: torch.device, needed: int | None = None) -> str:
+    """``device``, ``host`` or ``disk``: as the pool says, or the first in which the weights fit: all, or so many bytes."""
     if pool.residency != "auto":
         return pool.residency
-    needed = weight_bytes(pool)
+    needed = weight_bytes(pool) if needed is None else needed
     if needed + candidate_bytes(pool) < _SHARE * free_bytes(device):
         return "device"
     return "host" if needed < _SHARE * free_bytes(torch.device("cpu")) else "disk"
