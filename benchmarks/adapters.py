@@ -1,8 +1,9 @@
-"""Seconds a candidate takes where adapters are merged by their matrices, beside the merge of the full models.
+"""Seconds a candidate takes where LoRA adapters are merged by their matrices, beside the merge of the full models.
 
-``python benchmarks/adapters.py ../shared``: the three LoRA adapters on SmolLM2-135M-Instruct, by linear and task_arithmetic, with
-new weights for every candidate. Both write into a model that is resident; the matrices' form is told apart from the
-other by where it happens, and nothing else. Beside the seconds stands the largest difference of any weight.
+``python benchmarks/adapters.py ../shared``: the three adapters on SmolLM2-135M-Instruct by linear and task_arithmetic, with new
+weights for every candidate, written into a model that is resident. All that can be prepared once a run is prepared. The two
+take turns, so that what else runs on the machine meets both alike. Beside the seconds stands the largest difference of any
+weight.
 """
 
 import statistics
@@ -32,26 +33,45 @@ def main() -> int:
     print(f"{'out dtype':<10}{'method':<17}{'full (s)':>10}{'matrices (s)':>14}{'times':>7}{'largest difference':>20}")
     for dtype in ("bfloat16", "float32"):
         pool = Pool(base=BASE, sources=sources, out_dtype=dtype)
-        model = empty_model(pool.leader.config, getattr(torch, dtype))
-        parameters = as_in_files(model)
-        full, space = TensorMerger(pool, CPU), AdapterSpace(pool, CPU)
+        by_matrices, full = Matrices(pool), Full(pool)
         for method in ("linear", "task_arithmetic"):
-            recipes = [_recipe(pool, method, dtype, number) for number in range(REPEATS + 1)]
-            by_matrices = _median(recipes, lambda recipe, space=space: space.fill(space.inside(recipe), parameters))
-            kept = {name: tensor.clone() for name, tensor in parameters.items()}
-            whole = _median(recipes, lambda recipe, full=full: _write(full.of(recipe), parameters))
-            space.overwritten()
-            apart = max(float((kept[name].float() - tensor.float()).abs().max()) for name, tensor in parameters.items())
-            print(
-                f"{dtype:<10}{method:<17}{whole:>10.3f}{by_matrices:>14.3f}{whole / by_matrices:>7.1f}{apart:>20.1e}",
-                flush=True,
-            )
+            seconds: dict[str, list[float]] = {"full": [], "matrices": []}
+            for number in range(REPEATS + 1):
+                recipe = _recipe(pool, method, dtype, number)
+                for name, way in (("full", full), ("matrices", by_matrices)):
+                    started = time.perf_counter()
+                    way.write(recipe)
+                    seconds[name].append(time.perf_counter() - started)
+            one, other = (statistics.median(seconds[name][1:]) for name in ("full", "matrices"))  # the first reads
+            apart = max(float((a.float() - full.parameters[n].float()).abs().max()) for n, a in by_matrices.parameters.items())
+            print(f"{dtype:<10}{method:<17}{one:>10.3f}{other:>14.3f}{one / other:>7.1f}{apart:>20.1e}", flush=True)
     return 0
 
 
-def _write(merged, parameters) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(merged[name])
+class Matrices:
+    """A model that adapters are merged into by their matrices."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.parameters = as_in_files(empty_model(pool.leader.config, getattr(torch, pool.out_dtype)))
+        self._space = AdapterSpace(pool, CPU)
+
+    def write(self, recipe: ParameterSpaceRecipe) -> None:
+        """Make the model the recipe's."""
+        self._space.fill(self._space.inside(recipe), self.parameters)
+
+
+class Full:
+    """A model that full models are merged into."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.parameters = as_in_files(empty_model(pool.leader.config, getattr(torch, pool.out_dtype)))
+        self._merger = TensorMerger(pool, CPU)
+
+    def write(self, recipe: ParameterSpaceRecipe) -> None:
+        """Make the model the recipe's."""
+        merged = self._merger.of(recipe)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(merged[name])
 
 
 def _recipe(pool: Pool, method: str, dtype: str, number: int) -> ParameterSpaceRecipe:
@@ -59,16 +79,6 @@ def _recipe(pool: Pool, method: str, dtype: str, number: int) -> ParameterSpaceR
     rule = ParameterRule(("*",), {"weight": weights})
     base = ModelReference(BASE) if method == "task_arithmetic" else None
     return ParameterSpaceRecipe(base, pool.recipe_sources, method, {}, (rule,), seed=0, dtype="float32", out_dtype=dtype)
-
-
-def _median(recipes, write) -> float:
-    """Of all but the first, in which things are read."""
-    times = []
-    for recipe in recipes:
-        started = time.perf_counter()
-        write(recipe)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
 
 
 if __name__ == "__main__":
