@@ -181,7 +181,7 @@ def _settings(factors: Mapping[str, Factors], merged: MergedAdapters) -> dict[st
         base_model_name_or_path=base.model,
         revision=base.revision,
     )
-    settings = config.to_dict()
+    settings: dict[str, Any] = config.to_dict()
     settings["target_modules"] = sorted(settings["target_modules"])
     return settings
 
