@@ -6,7 +6,7 @@ size of a model waits but the base, and what makes a candidate is a few megabyte
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -128,11 +128,14 @@ class MergedAdapters:
     recipe: ParameterSpaceRecipe
     method: LinearMethod
     family: Family
+    _forms: dict[int, LinearForm] = field(default_factory=dict)  # by the recipe's rule; few rules serve many tensors
 
     def form(self, name: str) -> LinearForm:
         """What the base's tensor and the task vectors are multiplied by."""
         rule = rule_of(self.recipe, name)
-        return self.method.linear_form(**arguments(self.method, rule.values, len(self.recipe.sources)))
+        if id(rule) not in self._forms:
+            self._forms[id(rule)] = self.method.linear_form(**arguments(self.method, rule.values, len(self.recipe.sources)))
+        return self._forms[id(rule)]
 
     def numbers(self, name: str) -> object:
         """Equal for two candidates whose tensors of that name are the same."""
@@ -196,15 +199,18 @@ def _write_sum(
     """Write ``factor * base + left @ right`` into the target, some rows at a time; yields the sum of each piece."""
     rows, columns = base.shape
     step = max(1, SCRATCH // columns)
-    room = (
-        torch.empty(min(step, rows) * columns, device=left.device)
-        if scratch is None or step * columns > len(scratch)
-        else scratch
-    )
+    direct = target.dtype == torch.float32
+    room = scratch if scratch is not None and step * columns <= len(scratch) else None
     for start in range(0, rows, step):
         stop = min(start + step, rows)
-        piece = room[: (stop - start) * columns].view(stop - start, columns)
-        torch.mm(left[start:stop], right, out=piece).add_(base[start:stop], alpha=factor)
-        target[start:stop].copy_(piece)
+        if direct:
+            piece = target[start:stop]
+        elif room is not None:
+            piece = room[: (stop - start) * columns].view(stop - start, columns)
+        else:
+            piece = torch.empty(stop - start, columns, device=left.device)
+        piece.copy_(base[start:stop]).addmm_(left[start:stop], right, beta=factor)
+        if not direct:
+            target[start:stop].copy_(piece)
         # Half precision overflows where float32 does not; to sum bfloat16 takes longer than the product.
         yield (target[start:stop] if target.dtype == torch.float16 else piece).sum(dtype=torch.float32)
