@@ -91,7 +91,10 @@ class AdapterSpace:
                 numbers = merged.numbers(name)
                 if self._written.get(name) != numbers:
                     self._written.pop(name, None)
-                    merged.write(name, parameter, scratch)
+                    if parameter.dtype == merged.dtype:
+                        merged.write(name, parameter, scratch)
+                    else:
+                        parameter.copy_(merged[name])  # rounded as the recipe says
                     self._written[name] = numbers
 
     def overwritten(self) -> None:
@@ -130,6 +133,12 @@ class MergedAdapters:
     family: Family
     _forms: dict[int, LinearForm] = field(default_factory=dict)  # by the recipe's rule; few rules serve many tensors
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of every floating tensor."""
+        dtype: torch.dtype = getattr(torch, self.recipe.out_dtype)
+        return dtype
+
     def form(self, name: str) -> LinearForm:
         """What the base's tensor and the task vectors are multiplied by."""
         rule = rule_of(self.recipe, name)
@@ -167,7 +176,7 @@ class MergedAdapters:
         base = self.space.base_tensor(self.family.base, name)
         if not base.is_floating_point():
             return base
-        merged = torch.empty(base.shape, dtype=getattr(torch, self.recipe.out_dtype), device=self.space.device)
+        merged = torch.empty(base.shape, dtype=self.dtype, device=self.space.device)
         self.write(name, merged)
         return merged
 
