@@ -17,7 +17,16 @@ from transformers import LlamaConfig
 
 from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file, kind_of
 from evo_merge.calibration.stored import identity
-from evo_merge.methods.base import AlignedTensors, MergeMethod, arguments, method_from_recipe, name_of, options_of
+from evo_merge.methods.base import (
+    AlignedTensors,
+    LinearMethod,
+    MergeMethod,
+    arguments,
+    method_from_recipe,
+    name_of,
+    no_noise,
+    options_of,
+)
 from evo_merge.methods.entrywise import Entrywise
 from evo_merge.methods.noise import EntryNoise
 from evo_merge.models import engine, merging
@@ -122,6 +131,23 @@ def test_merging_does_not_change_the_callers_tensors(method: MergeMethod) -> Non
     merged += 1.0  # the result may be written to as well
     assert torch.equal(tensors.sources, sources)
     assert torch.equal(tensors.base, base)
+
+
+def test_a_linear_form_says_what_merge_makes(method: MergeMethod) -> None:
+    """Only methods that are linear have one; it must hold for any weights, those that sum to 0 among them."""
+    if not isinstance(method, LinearMethod):
+        pytest.skip("the method is not linear in the task vectors")
+    generator = torch.Generator().manual_seed(3)
+    base, *sources = torch.randn(4, 6, 5, generator=generator)
+    tensors = AlignedTensors(torch.stack(sources), base)
+    for option in (False, True):
+        for weight in ((0.5, 0.25, 0.75), (0.5, -0.75, 0.25), (2.0, 0.0, 0.0)):
+            changed = replace(method, normalize=option)  # type: ignore[type-var]
+            parameters = arguments(changed, {"weight": weight, "lambda": 1.25}, 3)
+            form = changed.linear_form(**parameters)
+            expected = form.base * base + sum(c * (s - base) for c, s in zip(form.task_vectors, sources, strict=True))
+            found = changed.merge(tensors, changed.prepare(tensors), no_noise, **parameters)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_keywords_are_the_parameters(method: MergeMethod) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evo_merge.methods.base import method_from_recipe, options_of
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
@@ -73,6 +74,27 @@ def make_tokenizer() -> Callable[..., PreTrainedTokenizerFast]:
 def save_pico() -> Callable[..., Path]:
     """Writes a Llama of random weights, or of weights near another folder's, and returns its folder."""
     return _save_pico
+
+
+def _save_adapter(folder: Path, base: Path, seed: int = 5, *, std: float = 0.2, **changes: Any) -> Path:
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"r": 3, "lora_alpha": 7, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(model, LoraConfig(**settings | changes))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "magnitude" in name:
+                parameter.mul_(1 + std * torch.rand_like(parameter))
+            elif "lora_" in name or "modules_to_save" in name or name.endswith(".bias"):
+                parameter.add_(torch.randn_like(parameter), alpha=std)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_adapter() -> Callable[..., Path]:
+    """Writes a LoRA adapter on a base with peft, all its numbers moved from where they start, and returns its folder."""
+    return _save_adapter
 
 
 @pytest.fixture(scope="session")

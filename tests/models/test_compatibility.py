@@ -19,7 +19,7 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
-from evo_merge.models.weights import SafetensorsWeights
+from evo_merge.models.safetensors_weights import SafetensorsWeights
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 
 SavePico = Callable[..., Path]

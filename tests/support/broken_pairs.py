@@ -387,16 +387,28 @@ def _adapter_config_cut_short(folder: Path) -> Words:
     return words
 
 
-@_entry("adapter_kind", "is of type IA3; LoRA adapters can be merged")
+@_entry("adapter_kind", "is of type IA3; LoRA and DoRA adapters can be merged")
 def _adapter_of_another_kind(folder: Path) -> Words:
     words = adapter(folder)
     lora_config(folder, peft_type="IA3")
     return words
 
 
-@_entry("adapter_kind", "also changes biases or whole modules")
-def _adapter_with_whole_modules(folder: Path) -> Words:
-    return adapter(folder, modules_to_save=["lm_head"])
+@_entry("adapter_kind", "works on some tokens only (aLoRA)")
+def _adapter_that_works_on_some_tokens(folder: Path) -> Words:
+    return adapter(folder, alora_invocation_tokens=[3])
+
+
+@_entry("adapter_kind", "was started with init_lora_weights=pissa, which also changes its base")
+def _adapter_on_what_pissa_left_of_its_base(folder: Path) -> Words:
+    words = adapter(folder)
+    lora_config(folder, init_lora_weights="pissa")
+    return words
+
+
+@_entry("adapter_targets", "changes 'model.layers.0.self_attn.q_proj.bias', which its base does not have")
+def _adapter_of_biases_that_are_not_there(folder: Path) -> Words:
+    return adapter(folder, lora_bias=True)
 
 
 @_entry("adapter_shapes", "does not fit its base: model.layers.0.self_attn.q_proj.weight (16, 16), and the adapter's (32, 32)")
@@ -446,6 +458,13 @@ def _adapter_scaled_by_zero(folder: Path) -> Words:
     words = adapter(folder)
     lora_config(folder, lora_alpha=0)
     return words
+
+
+@_entry("adapter_tied", "adds to 'model.embed_tokens.weight', which is also the head of its base; put it on a copy of the base")
+def _adapter_of_embeddings_that_are_also_the_head(folder: Path) -> Words:
+    other(folder, "base", seed=1, near=1, tie_word_embeddings=True)
+    other(folder, "a", near=1, tie_word_embeddings=True)
+    return adapter(folder, target_modules=["embed_tokens", "q_proj"])
 
 
 @_entry("not_finite", "the adapter 'lora'")

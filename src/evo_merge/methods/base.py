@@ -5,7 +5,7 @@ import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -117,6 +117,28 @@ class MergeMethod(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class LinearForm:
+    """What a linear method makes of a tensor: ``base`` times the base, plus each task vector times its number.
+
+    Attributes:
+        base: 1 where the base is kept as it is.
+        task_vectors: One number a source.
+    """
+
+    base: float
+    task_vectors: tuple[float, ...]
+
+
+@runtime_checkable
+class LinearMethod(MergeMethod, Protocol):
+    """A method whose merge is linear in the task vectors, so that low-rank ones may be summed as they are."""
+
+    @property
+    def linear_form(self) -> Callable[..., LinearForm]:
+        """What ``merge`` multiplies each tensor by; called with the same parameters as that, and nothing else."""
+
+
 def per_model(values: Tensor, like: Tensor) -> Tensor:
     """One number a model, to multiply ``like`` ``(n_models, *shape)``: ``(n_models, 1, …, 1)``, of its dtype, where it is."""
     return values.to(like).reshape(-1, *(1 for _ in like.shape[1:]))
@@ -143,6 +165,12 @@ def divided_by_sum(total: Tensor, weight: Tensor) -> Tensor:
     """A weighted sum ``(*shape)`` divided by the sum of the weights ``(n_models,)``; where that is 0, the sum as it is."""
     share = float(weight.sum())
     return total if abs(share) < NO_SHARE else total * (1.0 / share)  # as a GPU divides by a number
+
+
+def shares(weight: Tensor) -> tuple[float, ...]:
+    """The weights ``(n_models,)`` divided by their sum, as ``divided_by_sum`` does; as they are where that is 0."""
+    total = float(weight.sum())
+    return tuple(weight.tolist() if abs(total) < NO_SHARE else (weight / total).tolist())
 
 
 def options_of(method: MergeMethod) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import Parameter
+from evo_merge.methods.base import LinearForm, Parameter, shares
 from evo_merge.methods.consensus import divisor
 from evo_merge.methods.entrywise import WHOLE, Bits, Entrywise, Form, Numbers, numbers_of
 from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
+
+_ROUNDING = 1e-12  # shares of 1 sum to 1 but for this
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,9 @@ class Linear(Entrywise):
         """Of one tensor; ``weight`` is ``(n_models,)``."""
         share = divisor(weight, vote=False, normalize=self.normalize)
         return numbers_of(weight, [WHOLE] * len(weight), divisor=share)
+
+    def linear_form(self, *, weight: Tensor) -> LinearForm:
+        """The weights, which the base gets as well: each source is the base plus its task vector."""
+        parts = shares(weight) if self.normalize else tuple(weight.tolist())
+        total = sum(parts)
+        return LinearForm(1.0 if abs(total - 1.0) < _ROUNDING else total, parts)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from evo_merge.methods.base import Parameter
+from evo_merge.methods.base import LinearForm, Parameter, shares
 from evo_merge.methods.consensus import LAMBDA, ONE, divisor
 from evo_merge.methods.entrywise import WHOLE, Bits, Entrywise, Form, Numbers, numbers_of
 from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
@@ -36,3 +36,8 @@ class TaskArithmetic(Entrywise):
         """Of one tensor; ``weight`` is ``(n_models,)``, ``lambda_`` ``()``."""
         share = divisor(weight, vote=False, normalize=self.normalize)
         return numbers_of(weight, [WHOLE] * len(weight), divisor=share, lambda_=float(lambda_))
+
+    def linear_form(self, *, weight: Tensor, lambda_: Tensor = ONE) -> LinearForm:
+        """The weights times lambda, on the base as it is."""
+        parts = shares(weight) if self.normalize else weight.tolist()
+        return LinearForm(1.0, tuple(part * float(lambda_) for part in parts))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from evo_merge.errors import IncompatibleModelsError, UnusableCandidateError
+from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.building import path_models
 from evo_merge.models.checks.kinds import REARRANGED
 from evo_merge.models.compatibility import refuse_unroutable
@@ -104,6 +105,7 @@ class MixedModel:
     def __init__(self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...]) -> None:
         self._pool = pool
         self._merger = TensorMerger(pool, device, allowed_code)  # first: it looks how much memory is free
+        self._adapters = AdapterSpace(pool, device, allowed_code)
         with device:
             self._model: Any = empty_model(pool.leader.config, getattr(torch, pool.out_dtype))
         self._parameters = as_in_files(self._model)
@@ -121,6 +123,11 @@ class MixedModel:
         """
         self._pool.refuse_other_tokens(recipe)
         merged = self._merger.of(recipe)
+        if (adapters := self._adapters.of(recipe)) is not None:
+            self._made_from.clear()
+            self._adapters.fill(adapters, self._parameters)
+            return self._model
+        self._adapters.overwritten()
         sums: dict[str, Tensor] = {}
         with torch.no_grad():
             for name, parameter in self._parameters.items():

@@ -13,6 +13,7 @@ from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
 from evo_merge.methods.base import MergeMethod
 from evo_merge.methods.entrywise import Entrywise
+from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.finite import is_finite
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
@@ -105,12 +106,15 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
-    merged = TensorMerger(pool, torch.device("cpu"), allowed_code, residency="disk").of(recipe)
+    device = torch.device("cpu")
+    adapters = AdapterSpace(pool, device, allowed_code, residency="disk").of(recipe)  # as in memory, for the same bits
+    merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk").of(recipe)
     dtype, shapes = getattr(torch, recipe.out_dtype), pool.leader.shapes
     first = recipe.sources[0]
     stored = pool.open(first.name, first.reference, allowed_code).dtypes
     dtypes = {name: dtype if stored[name].is_floating_point else stored[name] for name in shapes}
-    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, _n_held(merged.method, len(recipe.sources)))
+    n_held = 0 if adapters is not None else _n_held(merged.method, len(recipe.sources))
+    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, n_held)
 
 
 def _n_held(method: MergeMethod, n_sources: int) -> int:

@@ -68,11 +68,12 @@ class Residency:
     reason: str
 
 
-def residency_of(pool: Pool, device: torch.device) -> Residency:
-    """As the pool says, or the first place in which all weights fit beside the rest of a run."""
+def residency_of(pool: Pool, device: torch.device, needed: int | None = None) -> Residency:
+    """As the pool says, or the first place in which the weights, all or so many bytes, fit beside the rest of a run."""
     if pool.residency != "auto":
         return Residency(pool.residency, "as models.residency says")
-    needed, candidate, free = weight_bytes(pool), candidate_bytes(pool), free_bytes(device)
+    needed = weight_bytes(pool) if needed is None else needed
+    candidate, free = candidate_bytes(pool), free_bytes(device)
     share = f"{_SHARE:.0%} of the"
     if needed + candidate < _SHARE * free:
         return Residency("device", f"with a candidate they fit into {share} {gigabytes(free)} free on {device.type}")
@@ -83,9 +84,9 @@ def residency_of(pool: Pool, device: torch.device) -> Residency:
     return Residency("disk", f"{reason}, and alone more than {share} {gigabytes(free)} of free host memory")
 
 
-def choose_residency(pool: Pool, device: torch.device) -> str:
-    """``device``, ``host`` or ``disk``."""
-    return residency_of(pool, device).place
+def choose_residency(pool: Pool, device: torch.device, needed: int | None = None) -> str:
+    """``device``, ``host`` or ``disk``; see ``residency_of``."""
+    return residency_of(pool, device, needed).place
 
 
 def gigabytes(n: int) -> str:

@@ -51,11 +51,26 @@ def recipe_card(recipe: Recipe, *, name: str, licences: Mapping[str, Sequence[St
         name: What the model is called.
         licences: What each model whose weights are in the merge states, by name.
     """
-    limits = (
-        "Built from its recipe alone: nothing was measured here. It carries the limits and biases of its sources, and nothing "
-        "was done to align or to filter it."
+    return _card(_metadata(recipe, name, combine(licences)), recipe, name, licences, [_what_it_is(recipe)], _UNMEASURED)
+
+
+def adapter_card(recipe: ParameterSpaceRecipe, *, name: str, licences: Mapping[str, Sequence[StatedLicence]]) -> str:
+    """The text of the card of a merge that was written as a LoRA adapter, from its recipe alone.
+
+    Args:
+        recipe: Its sources are adapters of one base.
+        name: What the adapter is called.
+        licences: What each model whose weights are in the merge states, by name.
+    """
+    base = recipe.sources[0].reference.base
+    assert base is not None, "a source is an adapter"
+    metadata = _metadata(recipe, name, combine(licences)) | {"library_name": "peft"}
+    use = (
+        f"A LoRA adapter for `{base}`. `base` below is that model; `evo-merge` takes it as `{{adapter: DIR, base: {base}}}`.",
+        _LOADING_ADAPTER.format(base=base.model),
+        "`python -m evo_merge.build recipe=recipe.yaml out=adapter as=adapter` writes the same adapter again.",
     )
-    return _card(_metadata(recipe, name, combine(licences)), recipe, name, licences, [_what_it_is(recipe)], limits)
+    return _card(metadata, recipe, name, licences, [_what_it_is(recipe)], _UNMEASURED, use=use)
 
 
 def _card(
@@ -66,16 +81,22 @@ def _card(
     told: Sequence[str],
     limits: str,
     asking: str = "",
+    use: tuple[str, str, str] | None = None,
 ) -> str:
+    what, loading, again = use or (
+        "An ordinary `transformers` checkpoint; no code beside the library is needed.",
+        _LOADING,
+        "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
+    )
     body = "\n\n".join(
         [
             f"# {name}",
             *told,
             "## Use",
-            "An ordinary `transformers` checkpoint; no code beside the library is needed.",
-            _fenced(_LOADING + asking, "python"),
+            what,
+            _fenced(loading + asking, "python"),
             "## Recipe",
-            "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
+            again,
             _fenced(to_yaml(recipe), "yaml"),
             "## Limits",
             limits,
@@ -117,6 +138,19 @@ path = "."  # this folder, or the hub id it was uploaded under
 tokenizer = AutoTokenizer.from_pretrained(path)
 model = AutoModelForCausalLM.from_pretrained(path)
 """
+
+_LOADING_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = {base!r}
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".")
+"""
+_UNMEASURED = (
+    "Built from its recipe alone: nothing was measured here. It carries the limits and biases of its sources, and nothing "
+    "was done to align or to filter it."
+)
 
 
 def _metadata(recipe: Recipe, name: str, licence: ResultLicence) -> dict[str, Any]:

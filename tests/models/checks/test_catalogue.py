@@ -95,9 +95,18 @@ def test_what_a_search_cannot_write_in_place_can_be_built(
     assert all(torch.equal(tensor, built[name]) for name, tensor in own.items())
 
 
-@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["embed_tokens"]])
-def test_nothing_is_found_in_an_adapter_that_fits(command, copied: Callable[[str], Path], modules: list[str]) -> None:
-    ended = command(*adapter(copied("llama"), target_modules=modules), verb="check")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["q_proj", "embed_tokens"], "use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+    ],
+    ids=["plain", "embeddings", "dora", "saved_head"],
+)
+def test_nothing_is_found_in_an_adapter_that_fits(command, copied: Callable[[str], Path], settings: dict[str, object]) -> None:
+    ended = command(*adapter(copied("llama"), **settings), verb="check")
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was found that speaks against merging these models.\n", "")
 
 

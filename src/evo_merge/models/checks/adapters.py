@@ -12,15 +12,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from evo_merge.findings import Finding
+from evo_merge.models.adapters import ADAPTER_FILE, ChangedNames, unmergeable_kind
 from evo_merge.models.checks import kinds
 from evo_merge.models.checks.facts import Facts
 from evo_merge.models.checks.tokens import some
-from evo_merge.models.weights import unmergeable_kind
+from evo_merge.models.layer_path import EMBEDDING
 
-_WEIGHTS = "adapter_model.safetensors"
 _EMBEDDINGS = ("embed_tokens.weight", "embed_in.weight", "wte.weight")
 # base_model.model.<module>.lora_A.weight, some with the adapter's name before "weight"; of embeddings lora_embedding_A.
-_LORA = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.\w+)*$")
+_LORA = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.\w+)*?(?<!\.bias)$")
 
 
 def adapter_findings(facts: Facts) -> list[Finding]:
@@ -51,7 +51,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     """Shape of every tensor of the adapter's file; ``None`` where that cannot be read."""
     try:
-        with safe_open(str(folder / _WEIGHTS), framework="pt", device="cpu") as file:
+        with safe_open(str(folder / ADAPTER_FILE), framework="pt", device="cpu") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
     except (SafetensorError, OSError):
         return None
@@ -63,12 +63,19 @@ def _findings(facts: Facts, folder: Path) -> Iterator[Finding]:
     if config is None:
         yield kinds.ADAPTER_CONFIG.found(f"{label} has a config that cannot be read", facts.name)
     if shapes is None:
-        yield kinds.TRUNCATED.found(f"'{folder / _WEIGHTS}' is truncated or corrupted", facts.name)
+        yield kinds.TRUNCATED.found(f"'{folder / ADAPTER_FILE}' is truncated or corrupted", facts.name)
     if config is None or shapes is None:
         return
     if kind := unmergeable_kind(config):
         yield kinds.ADAPTER_KIND.found(f"{label} {kind}", facts.name, mend="")
         return
+    tied = bool((facts.config or {}).get("tie_word_embeddings"))
+    changed = ChangedNames.of(shapes)
+    if facts.shapes is not None and (misfit := changed.misfit(config, facts.shapes, tied=tied)):
+        yield kinds.ADAPTER_TARGETS.found(f"{label} {misfit}", facts.name, mend="")
+        return
+    if tied and EMBEDDING in changed.added and not config.get("ensure_weight_tying"):
+        yield kinds.ADAPTER_TIED.found(f"{label} adds to '{EMBEDDING}', which is also the head of its base", facts.name)
     yield from _named_base(facts, label, config)
     yield from _fit(facts, label, config, _pairs(shapes))
 
@@ -135,12 +142,13 @@ def _values(facts: Facts, folder: Path) -> Iterator[Finding]:
     label, config = _label(facts, folder), _config(folder) or {}
     bad: list[str] = []
     adds = False
-    with safe_open(str(folder / _WEIGHTS), framework="pt", device="cpu") as file:
+    with safe_open(str(folder / ADAPTER_FILE), framework="pt", device="cpu") as file:
         for name in file.keys():  # noqa: SIM118  a handle is no mapping
             tensor = file.get_tensor(name)
             if not torch.isfinite(tensor.sum(dtype=torch.float32)):
                 bad.append(name)
             # A starts from random numbers and B from zeros, so that B says whether it was trained; of embeddings it is A.
+            # DoRA's magnitudes and tensors that are saved whole count as trained.
             adds = adds or ("lora_A" not in name and "lora_embedding_B" not in name and bool(tensor.any()))
     if bad:
         yield kinds.NOT_FINITE.found(f"{label} has a NaN or an infinity in '{bad[0]}'", facts.name)

@@ -141,6 +141,12 @@ ADAPTER_BASE = Kind(
 ADAPTER_WITHOUT_EFFECT = Kind(
     "adapter_without_effect", "warning", "an adapter that adds zeros: never trained, or scaled by 0", "drop it"
 )
+ADAPTER_TIED = Kind(
+    "adapter_tied",
+    "warning",
+    "an adapter of embeddings that are also the head: while it was trained the head stayed, merged it changes too",
+    "put it on a copy of the base that was saved with tie_word_embeddings=false and a head of its own",
+)
 
 # --- two models: what they compute ----------------------------------------------------------------------------------------
 ARCHITECTURE = Kind(

@@ -1,0 +1,76 @@
+"""LoRA adapters of one base, whose task vectors are products of two small matrices and may be summed as such."""
+
+from dataclasses import dataclass
+
+import torch
+
+from evo_merge.models.adapted_weights import AdaptedWeights
+from evo_merge.models.adapters import Adapter, LowRank
+from evo_merge.models.pool import Model, Pool, StoredModel
+from evo_merge.models.reference import ModelFiles
+from evo_merge.recipe import ParameterSpaceRecipe
+
+
+@dataclass(frozen=True)
+class Family:
+    """Adapters and the one model that all of them are on.
+
+    Attributes:
+        base: That model.
+        adapters: One a source of the recipe, in that order.
+    """
+
+    base: Model
+    adapters: tuple[Adapter, ...]
+
+    def changes(self, name: str) -> tuple[LowRank | None, ...]:
+        """What each adapter adds to a tensor; ``None`` where that is nothing."""
+        return tuple(adapter.low_rank.get(name) for adapter in self.adapters)
+
+
+def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> Family | str:
+    """The family that a recipe's sources are, or why they are none: a sentence about them.
+
+    Args:
+        recipe: Its sources may be any models of the pool.
+        pool: The models.
+        with_base: The merge takes task vectors against the recipe's base, which must then be that of the adapters.
+
+    Raises:
+        ModelError: An adapter cannot be read.
+    """
+    models = [pool.open(source.name, source.reference) for source in recipe.sources]
+    adapted: list[tuple[StoredModel, AdaptedWeights]] = []
+    for model in models:
+        if not isinstance(model, StoredModel) or not isinstance(model.weights, AdaptedWeights):
+            return f"the source '{model.name}' is no adapter; name all sources as {{adapter: DIR, base: MODEL}}"
+        adapted.append((model, model.weights))
+    first, weights = adapted[0]
+    files = _without_adapter(first.files)
+    if other := [model for model, _ in adapted if _without_adapter(model.files) != files]:
+        return f"the adapters '{first.name}' and '{other[0].name}' are on different bases; put all on one"
+    if with_base and recipe.base is not None:
+        named = pool.open("base", recipe.base)
+        if not isinstance(named, StoredModel) or named.files != files:
+            return f"the base '{recipe.base}' is not what the adapters are on; name '{first.reference.base}'"
+    base = StoredModel(f"the base of {first.name}", first.reference.base or first.reference, files, weights.base)
+    for model, held in adapted:
+        if more := _more_than_products(held.adapter, base):
+            return f"the adapter '{model.name}' {more}"
+    return Family(base, tuple(held.adapter for _, held in adapted))
+
+
+def _without_adapter(files: ModelFiles) -> ModelFiles:
+    return ModelFiles(files.folder, files.gguf, hub=files.hub)
+
+
+def _more_than_products(adapter: Adapter, base: Model) -> str | None:
+    """What keeps an adapter from being a sum of products, or ``None``."""
+    if dora := [name for name, change in adapter.low_rank.items() if change.magnitude is not None]:
+        return f"is of type DoRA, which brings '{dora[0]}' to other norms"
+    if adapter.biases:
+        return f"also changes '{next(iter(adapter.biases))}'"
+    for name, tensor in adapter.replaced.items():
+        if not torch.equal(tensor, base.read(name).float()):  # peft saves embeddings that it adds to, mostly unchanged
+            return f"has its own '{name}'"
+    return None
