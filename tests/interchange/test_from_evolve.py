@@ -187,11 +187,21 @@ def test_tasks_with_metrics_of_their_own_are_parts_and_lower_is_better_where_the
     assert config.models.base is None
 
 
+@pytest.mark.parametrize(("named", "ours"), [("union", "union"), ("base", "base"), ("./b", "b")])
+def test_the_tokenizer_is_that_of_the_models(named: str, ours: str, tmp_path: Path) -> None:
+    experiment = translated(f"""
+        genome: {{models: [./a, ./b], base_model: ./base, merge_method: ties, tokenizer_source: {named}}}
+        tasks: [t]
+        apply_chat_template: false
+        """)
+    assert composed(experiment, tmp_path).models.tokenizer == ours
+
+
 def test_what_has_no_counterpart_is_said() -> None:
     notes = "\n".join(
         translated("""
             genome: {models: [base, a], base_model: base, merge_method: task_arithmetic, allow_negative_weights: true,
-                     tokenizer_source: union, smooth: true}
+                     smooth: true}
             tasks: [{name: t, weight: -1, metric: "perplexity,none"}, u]
             random_init: true
             shuffle: true
@@ -200,7 +210,6 @@ def test_what_has_no_counterpart_is_said() -> None:
     )
     for key in (
         "random_init",
-        "tokenizer_source: 'union'",
         "smooth",
         "models: the base",
         "shuffle",

@@ -73,11 +73,14 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
 
 def _models(genome: EvolveGenome) -> dict[str, Any]:
     names = source_names(genome.models)
-    return {
+    models: dict[str, Any] = {
         "base": None if genome.base is None else _plain(genome.base),
         "sources": [{"name": name, **_record(model)} for name, model in zip(names, genome.models, strict=True)],
         "out_dtype": "bfloat16",
     }
+    if (wanted := genome.tokenizer_source) is not None:  # base, union, or one of the models
+        models["tokenizer"] = next((name for name, each in zip(names, genome.models, strict=True) if str(each) == wanted), wanted)
+    return models
 
 
 def _merge(genome: EvolveGenome) -> dict[str, Any]:
@@ -143,11 +146,6 @@ def _notes(genome: EvolveGenome, parts: tuple[str, ...]) -> list[str]:
         notes.append("smooth: without layer_granularity there is one number for all layers and nothing to make smooth")
     if genome.names_base:
         notes.append("models: the base is left out of the sources, as its task vector is 0; it had genes that changed nothing")
-    if genome.tokenizer_source not in (None, "base"):
-        notes.append(
-            f"tokenizer_source: '{genome.tokenizer_source}' has no counterpart in a search; candidates have the tokenizer of "
-            f"{'the base' if genome.base is not None else 'the first model'}"
-        )
     if genome.random_init:
         notes.append("random_init: no counterpart; the search begins at mergekit-evolve's other start, equal weights")
     if genome.chat_template:
