@@ -14,14 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
-from transformers import LlamaConfig
+from random_family import SMOLLM2, write_family
 
 from evo_merge.methods.base import method_from_recipe
 from evo_merge.models.assemble import MixedModel
@@ -30,7 +29,7 @@ from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 
 ENTRYWISE = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties")
 OTHERS = ("model_stock", "sce", "ram", "della")
-SOURCES = ("a", "b", "c")
+SOURCES = ("s1", "s2", "s3")
 CPU = torch.device("cpu")
 PREPARED = 3  # candidates after which every order of magnitudes is sorted
 
@@ -48,7 +47,7 @@ def main() -> int:
     print(f"{'dtype':<10}{'method':<18}{columns}{'mergekit':>10}{'ratio':>7}")
     for dtype in given.dtypes:
         with tempfile.TemporaryDirectory() as folder:
-            _write_models(Path(folder), getattr(torch, dtype))
+            write_family(Path(folder), SMOLLM2, len(SOURCES), getattr(torch, dtype))
             floor = _floor(Path(folder), given.repeats)
             for method in given.methods:
                 print(_row(Path(folder), method, dtype, floor, given.repeats, given.mergekit), flush=True)
@@ -112,49 +111,6 @@ def _recipe(pool: Pool, method: str, dtype: str, step: int, layer: int | None = 
         dtype="float32",
         out_dtype=dtype,
     )
-
-
-def _write_models(folder: Path, dtype: torch.dtype) -> None:
-    """SmolLM2's shape; the sources are the base and a tenth of its size in another direction."""
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        tie_word_embeddings=True,
-        architectures=["LlamaForCausalLM"],
-        dtype=str(dtype).removeprefix("torch."),
-    )
-    base: dict[str, torch.Tensor] = {}
-    for seed, name in enumerate(("base", *SOURCES)):
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {key: 0.02 * torch.randn(shape, generator=generator) for key, shape in _shapes(config)}
-        base = base or tensors
-        if name != "base":
-            tensors = {key: base[key] + 0.1 * tensor for key, tensor in tensors.items()}
-        config.save_pretrained(folder / name)
-        save_file({k: t.to(dtype) for k, t in tensors.items()}, folder / name / "model.safetensors", metadata={"format": "pt"})
-
-
-def _shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    hidden, inter, kv = config.hidden_size, config.intermediate_size, config.num_key_value_heads * 64
-    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
-    yield "model.norm.weight", (hidden,)
-    for i in range(config.num_hidden_layers):
-        for part, shape in (
-            ("self_attn.q_proj", (hidden, hidden)),
-            ("self_attn.k_proj", (kv, hidden)),
-            ("self_attn.v_proj", (kv, hidden)),
-            ("self_attn.o_proj", (hidden, hidden)),
-            ("mlp.gate_proj", (inter, hidden)),
-            ("mlp.up_proj", (inter, hidden)),
-            ("mlp.down_proj", (hidden, inter)),
-            ("input_layernorm", (hidden,)),
-            ("post_attention_layernorm", (hidden,)),
-        ):
-            yield f"model.layers.{i}.{part}.weight", shape
 
 
 def _floor(folder: Path, repeats: int) -> float:

@@ -1,4 +1,4 @@
-"""Families of Llamas of random numbers, as large as a benchmark wants them: a base and sources near it, in bf16 shards."""
+"""Families of Llamas of random numbers, as large as a benchmark wants them: a base and sources near it, in shards."""
 
 import json
 import zlib
@@ -40,16 +40,16 @@ TINYLLAMA = LlamaConfig(  # TinyLlama/TinyLlama-1.1B: 1100M parameters
 )
 
 
-def write_family(folder: Path, config: LlamaConfig, n_sources: int) -> list[Path]:
+def write_family(folder: Path, config: LlamaConfig, n_sources: int, dtype: torch.dtype = torch.bfloat16) -> list[Path]:
     """Write ``base`` and ``s1``, ``s2``, …, where they are not there yet; returns their folders."""
     folders = [folder / "base", *(folder / f"s{i}" for i in range(1, n_sources + 1))]
     for number, each in enumerate(folders):
         if not (each / "config.json").is_file():
-            _write_model(each, config, number)
+            _write_model(each, config, number, dtype)
     return folders
 
 
-def _write_model(folder: Path, config: LlamaConfig, number: int) -> None:
+def _write_model(folder: Path, config: LlamaConfig, number: int, dtype: torch.dtype) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     n_tokens = config.vocab_size
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(n_tokens)}, unk_token="w2"))
@@ -59,7 +59,7 @@ def _write_model(folder: Path, config: LlamaConfig, number: int) -> None:
     shards: list[dict[str, tuple[int, ...]]] = [{}]
     filled = 0
     for name, shape in shapes.items():
-        size = 2 * torch.Size(shape).numel()
+        size = dtype.itemsize * torch.Size(shape).numel()
         if shards[-1] and filled + size > SHARD_BYTES:
             shards.append({})
             filled = 0
@@ -67,14 +67,14 @@ def _write_model(folder: Path, config: LlamaConfig, number: int) -> None:
         filled += size
     for place, shard in enumerate(shards, start=1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{place:05d}-of-{len(shards):05d}.safetensors"
-        written = Shard(file, shard, dict.fromkeys(shard, torch.bfloat16), {"format": "pt"})
+        written = Shard(file, shard, dict.fromkeys(shard, dtype), {"format": "pt"})
         with (folder / file).open("wb", buffering=0) as out:
             write_header(out, written)
             for name in written.names:
-                write_tensor(out, written, name, _numbers(name, shard[name], number))
+                write_tensor(out, written, name, _numbers(name, shard[name], number, dtype))
     if len(shards) > 1:
         _write_index(folder, shards)
-    config.dtype = torch.bfloat16
+    config.dtype = dtype
     config.save_pretrained(folder)
 
 
@@ -85,9 +85,9 @@ def _write_index(folder: Path, shards: list[dict[str, tuple[int, ...]]]) -> None
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}), encoding="utf-8")
 
 
-def _numbers(name: str, shape: tuple[int, ...], number: int) -> torch.Tensor:
+def _numbers(name: str, shape: tuple[int, ...], number: int, dtype: torch.dtype) -> torch.Tensor:
     """The base's tensor, and near it that of the source of this number."""
-    tensor = torch.empty(shape, dtype=torch.bfloat16)
+    tensor = torch.empty(shape, dtype=dtype)
     flat = tensor.view(-1)
     for place, piece in enumerate(flat.split(STEP)):
         base = _drawn(f"{name} {place}", piece.numel())

@@ -53,7 +53,7 @@ def assert_refused(ended, *parts):
         (["merge.bounds={wieght: [0, 2]}"], ["'merge.bounds.wieght'", "did you mean 'merge.bounds.weight'?"]),
         (
             ["merge=slerp", "merge.select_sources=true"],
-            ["merge=slerp has none; breadcrumbs, ", "task_arithmetic, ties, tsv have it"],
+            ["merge=slerp has none; breadcrumbs, ", "task_arithmetic, ties, tsv, wudi have it"],
         ),
         (["merge=dfs", "merge.select_sources=true"], ["'merge.select_sources'", "merge=dfs has none; breadcrumbs, "]),
         (["optimizer=random", "optimizer.quality=0"], ["optimizer=random has none; map_elites has it"]),

@@ -105,7 +105,7 @@ def test_the_configs_of_the_other_commands_compose_and_fit():
     check(composed(name="evaluate"), EVALUATE_PARTS)
     check(composed(name="calibrate"), CALIBRATE_PARTS)
     check(composed("task=tiny_ja_math", name="calibrate"), (*CALIBRATE_PARTS, "task"))
-    assert set(composed(name="build")) == {"recipe", "out", "allow_code"}
+    assert set(composed(name="build")) == {"recipe", "out", "as", "rank", "allow_code"}
 
 
 @pytest.mark.parametrize("choice", sorted(NEED_STATISTICS))

@@ -79,7 +79,9 @@ def _models(genome: EvolveGenome) -> dict[str, Any]:
         "out_dtype": "bfloat16",
     }
     if (wanted := genome.tokenizer_source) is not None:  # base, union, or one of the models
-        models["tokenizer"] = next((name for name, each in zip(names, genome.models, strict=True) if str(each) == wanted), wanted)
+        models["tokenizer"] = next(
+            (name for name, each in zip(names, genome.models, strict=True) if str(each) == wanted), wanted
+        )
     return models
 
 
