@@ -11,7 +11,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
-from evo_merge.methods.base import AlignedTensors, Noise
+from evo_merge.methods.base import AlignedTensors, MergeMethod, Noise
 from evo_merge.methods.consensus import sum_agreeing
 from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, Boundary, MagnitudeOrder, TaskVectors
 from evo_merge.methods.noise import as_bits, below_share, entry_index, share_of_bits
@@ -144,7 +144,7 @@ def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -
 class Entrywise:
     """A merge method that has a form: of a tensor it finds the numbers. With what is here it is a ``MergeMethod``.
 
-    Where an option needs the whole tensor at once after all, ``form`` is ``None``, and ``merge`` is the method's own.
+    Where an option needs the whole tensor at once after all, ``form`` is ``None``, and ``merge_whole`` is there.
 
     Attributes:
         numbers: What must be known of one tensor, on the CPU. Called as ``numbers(vectors, order, bits, **parameters)``: the
@@ -164,11 +164,16 @@ class Entrywise:
         """The order of the task vectors' magnitudes, which makes thresholds look-ups."""
         return MagnitudeOrder()
 
+    def merge_whole(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
+        """As ``merge``, of a method without a form."""
+        raise NotImplementedError
+
     def merge(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
         """Merge one whole tensor, as ``MergeMethod.merge``."""
         form = self.form
-        assert form is not None, "a a method without a form merges in its own way"
-        sources = tuple(source.flatten() for source in tensors.sources)
+        if form is None:
+            return self.merge_whole(tensors, state, noise, **parameters)
+        sources = tuple(source.flatten().to(arithmetic(form, source.dtype)) for source in tensors.sources)
         base = tensors.base.flatten() if form.task_vectors and tensors.base is not None else None
         vectors = TaskVectors(sources, base, tensors.sources.dtype)
 
@@ -177,4 +182,15 @@ class Entrywise:
 
         numbers = self.numbers(vectors, state, bits, **parameters)
         index = entry_index(0, vectors.n_entries, sources[0].device)
-        return merge_entries(form, base, sources, numbers, index, bits).reshape(tensors.sources.shape[1:])
+        merged = merge_entries(form, base, sources, numbers, index, bits)
+        return merged.reshape(tensors.sources.shape[1:]).to(tensors.sources.dtype)
+
+
+def form_of(method: MergeMethod) -> Form | None:
+    """The form of a method that may be merged by it; ``None`` of all others, such as one that has a ``merge`` of its own."""
+    return method.form if isinstance(method, Entrywise) and type(method).merge is Entrywise.merge else None
+
+
+def arithmetic(form: Form, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which sources are merged that are read in a recipe's: averages take ``float32`` at least, as in mergekit."""
+    return dtype if form.task_vectors else torch.promote_types(dtype, torch.float32)

@@ -65,10 +65,8 @@ class Ties(Entrywise):
         numbers = numbers_of(weight, trimmed(vectors, density, order), lambda_=float(lambda_))
         return with_norms(form, vectors, numbers, bits) if self.rescale == "norm" else numbers
 
-    def merge(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
-        """Merge one whole tensor; see ``numbers``."""
-        if self.form is not None:
-            return Entrywise.merge(self, tensors, state, noise, **parameters)
+    def merge_whole(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
+        """Merge one whole tensor where it matters which of equal entries are kept; see ``numbers``."""
         vectors = keep_largest(tensors.task_vectors, parameters["density"], self.rescale, self.equals)
         lambda_ = parameters.get("lambda_", ONE)
         return add_to_base(tensors, vectors, parameters["weight"], lambda_, vote=True, normalize=self.normalize)

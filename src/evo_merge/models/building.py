@@ -12,7 +12,7 @@ from torch import Tensor
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.licences import StatedLicence
 from evo_merge.methods.base import MergeMethod
-from evo_merge.methods.entrywise import Entrywise
+from evo_merge.methods.entrywise import form_of
 from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.finite import is_finite
@@ -119,8 +119,7 @@ def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, 
 
 def _n_held(method: MergeMethod, n_sources: int) -> int:
     """How many copies of a tensor in float32 a method holds at most."""
-    form = method.form if isinstance(method, Entrywise) else None
-    if form is not None:
+    if (form := form_of(method)) is not None:
         return 0 if form.thinning in ("none", "chance") and getattr(method, "rescale", None) != "norm" else _FOR_THRESHOLDS
     # The models' tensors, what the method makes of them, and what it compares: about three copies of each.
     return 0 if method.elementwise else 3 * (n_sources + 1)

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from evo_merge.methods.entrywise import Form, Numbers, merge_entries
+from evo_merge.methods.entrywise import Form, Numbers, arithmetic, merge_entries
 from evo_merge.methods.noise import entry_bits, entry_index
 from evo_merge.models.finite import greatest
 
@@ -119,7 +119,7 @@ def _in_chunks(
     dtype: torch.dtype,
     target: Tensor,
 ) -> Tensor:
-    wide = dtype if form.task_vectors else torch.promote_types(dtype, torch.float32)  # averages are summed so, as in mergekit
+    wide = arithmetic(form, dtype)
     size = _CHUNK if target.device.type == "cpu" else _GPU_CHUNK
     for start in range(0, target.numel(), size):
         part = slice(start, start + size)

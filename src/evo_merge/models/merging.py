@@ -15,7 +15,7 @@ from evo_merge.calibration.record import check_statistics, kind_of
 from evo_merge.calibration.stored import SourceStatistics
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
-from evo_merge.methods.entrywise import Entrywise, Form
+from evo_merge.methods.entrywise import Entrywise, Form, form_of
 from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, TaskVectors
 from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
 from evo_merge.models.compatibility import refuse_unmixable
@@ -224,8 +224,7 @@ class MergedTensors:
 
     def _merge(self, name: str, sources: list[Tensor], base: Tensor | None, target: Tensor) -> Tensor:
         """Merge into ``(n,)``; returns a number that is finite only where all of it is."""
-        form = self.method.form if isinstance(self.method, Entrywise) else None
-        if form is not None:
+        if (form := form_of(self.method)) is not None:
             return self._merge_entries(form, name, sources, base, target)
         noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
         shape, device = sources[0].shape, self.merger.device
