@@ -13,7 +13,7 @@ from evo_merge.models.building import path_models
 from evo_merge.models.checks.kinds import REARRANGED
 from evo_merge.models.compatibility import refuse_unroutable
 from evo_merge.models.layer_path import check_path, refuse_unfoldable
-from evo_merge.models.merging import TensorMerger
+from evo_merge.models.merging import TensorMerger, Values
 from evo_merge.models.pool import Pool
 from evo_merge.models.shared_layers import SharedLayers
 from evo_merge.models.skeleton import are_views, as_in_files, empty_model, refuse_lacking
@@ -114,7 +114,9 @@ class MixedModel:
                 f"transformers rearranges weights of '{pool.leader.config.model_type}' when it loads them; {REARRANGED.mend}"
             )
         refuse_lacking(self._parameters, pool.leader)
-        self._made_from: dict[str, ParameterSpaceRecipe] = {}
+        # What the weights were made from: what the last recipe says of all tensors, and of each its numbers.
+        self._made_like: ParameterSpaceRecipe | None = None
+        self._made_from: dict[str, Values] = {}
 
     def assemble(self, recipe: ParameterSpaceRecipe) -> Any:
         """The model, with the recipe's weights; raises ``UnusableCandidateError`` and leaves it with weights of no use.
@@ -128,13 +130,16 @@ class MixedModel:
             self._adapters.fill(adapters, self._parameters)
             return self._model
         self._adapters.overwritten()
+        if merged.but_for_values != self._made_like:
+            self._made_from.clear()
+            self._made_like = merged.but_for_values
         sums: dict[str, Tensor] = {}
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                told = merged.told(name)
-                if self._made_from.pop(name, None) != told and (total := merged.write(name, parameter)) is not None:
+                values = merged.values(name)
+                if self._made_from.pop(name, None) != values and (total := merged.write(name, parameter)) is not None:
                     sums[name] = total
-                self._made_from[name] = told
+                self._made_from[name] = values
         self._refuse_not_finite(sums)
         return self._model
 

@@ -1,12 +1,12 @@
 """From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from math import prod
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ _AVERAGES = ("linear", "multislerp", "karcher")  # methods that are nothing with
 _NO_SUM = 1e-8
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
+Values: TypeAlias = Mapping[str, tuple[float, ...] | float]
 _ORDERS = 0.5  # share of the free memory that the orders of magnitudes may take
 
 
@@ -212,9 +213,14 @@ class MergedTensors:
         target.copy_(merged)
         return greatest(merged) if merged.is_floating_point() else None
 
-    def told(self, name: str) -> ParameterSpaceRecipe:
-        """All that the recipe says about one tensor: where it is equal, so is the tensor."""
-        return replace(self.recipe, parameters=(ParameterRule(("*",), rule_of(self.recipe, name).values),))
+    def values(self, name: str) -> Values:
+        """The recipe's numbers for one tensor: where these and ``but_for_values`` are equal, so is the tensor."""
+        return rule_of(self.recipe, name).values
+
+    @cached_property
+    def but_for_values(self) -> ParameterSpaceRecipe:
+        """All else that the recipe says."""
+        return replace(self.recipe, parameters=(ParameterRule(("*",), {}),))
 
     def _read(self, name: str) -> tuple[list[Tensor], Tensor | None]:
         recipe, merger = self.recipe, self.merger
