@@ -61,7 +61,7 @@ def main() -> int:
             ratios = "".join(f"{quickest / took[column]:>10.1f}" for column in ("adapter", "weights"))
             row = "".join(f"{took[column]:>10.4f}" for column in COLUMNS)
             print(f"{dtype:<10}{method:<17}{row}{ratios}{apart:>10.1e}", flush=True)
-        space.overwritten()
+        space.release()
     return 0
 
 

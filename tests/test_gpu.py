@@ -9,16 +9,17 @@ from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step
 
-ELEMENTWISE = ("linear", "task_arithmetic", "dare_linear", "dare_ties")
+ENTRYWISE = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs")
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ELEMENTWISE)
-def test_a_gpu_merges_the_bits_that_a_cpu_merges(name: str) -> None:
+@pytest.mark.parametrize("compile", ["never", "always"])
+@pytest.mark.parametrize("name", ENTRYWISE)
+def test_a_gpu_merges_the_bits_that_a_cpu_merges(name: str, compile: str) -> None:
     family = "builtin:tiny_ja_math"
     pool = Pool(base=f"{family}/base", sources=[f"{family}/ja", f"{family}/math_a", f"{family}/math_b"])
     assert pool.base is not None
-    values = {parameter.name: (0.3, 0.9, 0.45) for parameter in method_from_recipe(name, {}).parameters}
+    values = {p.name: (0.3, 0.9, 0.45) if p.per_source else 0.9 for p in method_from_recipe(name, {}).parameters}
     recipe = ParameterSpaceRecipe(
         base=pool.base.reference,
         sources=pool.recipe_sources,
@@ -29,7 +30,8 @@ def test_a_gpu_merges_the_bits_that_a_cpu_merges(name: str) -> None:
         dtype="float32",
         out_dtype="float32",
     )
-    cpu, gpu = (TensorMerger(pool, torch.device(device)).of(recipe) for device in ("cpu", "cuda"))
+    cpu = TensorMerger(pool, torch.device("cpu"), compile="never").of(recipe)
+    gpu = TensorMerger(pool, torch.device("cuda"), compile=compile).of(recipe)
 
     for tensor in pool.leader.shapes:
         assert torch.equal(cpu[tensor], gpu[tensor].cpu())

@@ -12,7 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evo_merge.errors import ConfigError, ModelError, RecipeError, UnusableCandidateError
+from evo_merge.errors import ConfigError, IncompatibleModelsError, ModelError, RecipeError, UnusableCandidateError
 from evo_merge.models.adapter_export import truncated, write_adapter
 from evo_merge.models.adapter_space import AdapterSpace, MergedAdapters, OutsideAdapterSpaceError
 from evo_merge.models.assemble import Assembler
@@ -99,6 +99,25 @@ def test_in_memory_and_in_files_the_bits_are_the_same(tmp_path: Path, sources: t
         stored = load_file(tmp_path / method / "model.safetensors")
         assert dict(assembler.tensors(recipe)).keys() == stored.keys()
         assert all(torch.equal(tensor, stored[name]) for name, tensor in assembler.tensors(recipe))
+
+
+def test_a_change_of_the_dtype_changes_every_tensor(sources: tuple[Source, ...]) -> None:
+    wide, narrow = recipe_of(sources), recipe_of(sources, out_dtype="bfloat16")
+    assembler = Assembler(Pool.of_recipe(wide), CPU)
+    assembler.assemble(wide)
+    assembler.assemble(narrow)
+    expected = inside(narrow)
+    assert all(torch.equal(tensor, expected[name].float()) for name, tensor in assembler.tensors(narrow))
+
+
+def test_a_base_that_is_not_that_of_the_adapters_is_refused_before_a_byte_is_written(
+    sources: tuple[Source, ...], save_pico: Save, tmp_path: Path
+) -> None:
+    other = save_pico(tmp_path / "other", seed=9, hidden_size=24)
+    recipe = recipe_of(sources, "linear", base=ModelReference(str(other)))
+    with pytest.raises(IncompatibleModelsError, match="hidden_size"):
+        write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
+    assert not list(tmp_path.glob("model*"))
 
 
 def test_only_what_changed_is_written(sources: tuple[Source, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from evo_merge.errors import UnusableCandidateError
+from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import method_from_recipe
 from evo_merge.methods.entrywise import Form
 from evo_merge.models import engine
@@ -172,6 +172,17 @@ def test_only_tensors_whose_numbers_changed_are_made_again(
     assert written == []
     model.assemble(replace(second, seed=second.seed + 1))  # other chance in every tensor
     assert sorted(written) == everything
+
+
+def test_what_an_error_left_half_way_is_made_again(make: Callable[..., ParameterSpaceRecipe]) -> None:
+    overflowing = rule("linear", ("model.*",), weight=(1e38, 1e38, 1e38))
+    broken = make("linear", overflowing, options={"normalize": False})  # nothing is said of the head, which comes last
+    whole = make("linear", overflowing, rule("linear"), options={"normalize": False})
+    model = MixedModel(Pool.of_recipe(whole), CPU, ())
+    with pytest.raises(RecipeError, match=r"lm_head\.weight"):
+        model.assemble(broken)
+    with pytest.raises(UnusableCandidateError, match="not finite"):
+        model.assemble(whole)
 
 
 def test_what_was_not_finite_is_made_again(make: Callable[..., ParameterSpaceRecipe]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy
@@ -79,9 +78,8 @@ class MagnitudeOrder:
     The order takes ``ORDER_BYTES`` an entry, and makes a boundary of any number of entries a look-up.
     """
 
-    def __init__(self) -> None:
-        self._asked = 0
-        self._orders: list[Tensor] = []
+    def __init__(self, of_sources: Sequence["SourceOrder"] = ()) -> None:
+        self._of_sources = list(of_sources)
 
     def boundaries(self, vectors: TaskVectors, n_kept: Sequence[int], *, exact: bool) -> list[Boundary]:
         """Of each source's vector the boundary of so many largest entries, of equal ones the last.
@@ -92,26 +90,44 @@ class MagnitudeOrder:
             exact: Whether the index is looked at. In tensors beyond what ``int32`` can count it is not found: all entries of
                 one magnitude stay or go together.
         """
-        self._asked += 1
-        if self._asked > _SELECTIONS and not self._orders:
-            self._orders = _of_each(vectors, lambda source: _ascending(vectors.magnitudes(source)))
-        find = self._looked_up if self._orders else partial(_selected_from, exact=exact)
+        orders = self._of_sources = self._of_sources or [SourceOrder() for _ in n_kept]
 
         def boundary(source: int) -> Boundary:
             n = n_kept[source]
-            return NO_ENTRY if n <= 0 else ALL_ENTRIES if n >= vectors.n_entries else find(vectors, source, n)
+            if not 0 < n < vectors.n_entries:
+                return NO_ENTRY if n <= 0 else ALL_ENTRIES
+            order = orders[source].ascending(vectors, source)
+            return _selected(vectors, source, n, exact=exact) if order is None else _looked_up(vectors, source, n, order)
 
-        return [boundary(k) for k in range(len(n_kept))] if self._orders else _of_each(vectors, boundary)
+        if all(order.is_known for order in orders):
+            return [boundary(source) for source in range(len(n_kept))]
+        return _of_each(vectors, boundary)
 
-    def _looked_up(self, vectors: TaskVectors, source: int, n_kept: int) -> Boundary:
-        index = int(self._orders[source][vectors.n_entries - n_kept])
-        return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else -_INT32)
+
+class SourceOrder:
+    """The order of one source's magnitudes in one tensor, which other sources beside it do not change."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._order: Tensor | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is sorted."""
+        return self._order is not None
+
+    def ascending(self, vectors: TaskVectors, source: int) -> Tensor | None:
+        """Indices from the smallest magnitude to the largest; ``None`` the first times, when selecting is quicker."""
+        self._asked += 1
+        if self._order is None and self._asked > _SELECTIONS:
+            self._order = _ascending(vectors.magnitudes(source))
+        return self._order
 
 
 def _of_each(vectors: TaskVectors, find: Callable[[int], _T]) -> list[_T]:
     """What is found of each source, side by side where that pays: numpy and torch let go of Python while they count."""
     sources = range(len(vectors.sources))
-    if vectors.n_entries < _SIDE_BY_SIDE or torch.get_num_threads() == 1:
+    if vectors.n_entries < _SIDE_BY_SIDE or torch.get_num_threads() == 1 or not vectors.sources[0].is_cpu:
         return [find(source) for source in sources]
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         return list(threads.map(find, sources))
@@ -153,7 +169,12 @@ def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
     return kept.view(magnitudes.shape)
 
 
-def _selected_from(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) -> Boundary:
+def _looked_up(vectors: TaskVectors, source: int, n_kept: int, ascending: Tensor) -> Boundary:
+    index = int(ascending[vectors.n_entries - n_kept])
+    return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else -_INT32)
+
+
+def _selected(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) -> Boundary:
     if not exact or vectors.n_entries >= _INT32:
         return Boundary(_threshold(vectors.magnitudes(source), n_kept), -_INT32)
     magnitudes = vectors.magnitudes(source)

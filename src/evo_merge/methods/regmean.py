@@ -34,6 +34,7 @@ class Regmean:
     needs_base: ClassVar[bool] = False
     n_sources: ClassVar[int | None] = None
     elementwise: ClassVar[bool] = False
+    makes_products: ClassVar[bool] = True  # of matrices with themselves, as wide as their inputs
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("weight", low=0.0, high=1.0, start=0.5),
         Parameter("off_diagonal", low=0.1, high=1.0, start=0.9, per_source=False, optional=True),

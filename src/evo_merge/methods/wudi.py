@@ -35,6 +35,7 @@ class Wudi:
     needs_base: ClassVar[bool] = True
     n_sources: ClassVar[int | None] = None
     elementwise: ClassVar[bool] = False
+    makes_products: ClassVar[bool] = True  # of matrices with themselves, as wide as their inputs
     parameters: ClassVar[tuple[Parameter, ...]] = (WEIGHT, LAMBDA)
 
     def __post_init__(self) -> None:

@@ -97,9 +97,10 @@ class AdapterSpace:
                         parameter.copy_(merged[name])  # rounded as the recipe says
                     self._written[name] = numbers
 
-    def overwritten(self) -> None:
-        """To be called when others have written into the parameters."""
+    def release(self) -> None:
+        """To be called when others write into the parameters: nothing is known of these, and nothing waits, any more."""
         self._written.clear()
+        self._waiting.clear()
 
     def base_tensor(self, base: Model, name: str) -> Tensor:
         """A tensor of the base, on the device."""
@@ -150,7 +151,7 @@ class MergedAdapters:
         """Equal for two candidates whose tensors of that name are the same."""
         form, changes = self.form(name), self.family.changes(name)
         parts = [(id(change), c) for change, c in zip(changes, form.task_vectors, strict=True) if change is not None and c != 0]
-        return self.family.base.reference, form.base, tuple(parts)
+        return self.dtype, self.family.base.reference, form.base, tuple(parts)
 
     def matrices(self, name: str) -> tuple[Tensor, Tensor] | None:
         """The factors of what is added to a tensor, or ``None`` where that is nothing.

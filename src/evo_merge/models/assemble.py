@@ -127,29 +127,30 @@ class MixedModel:
         merged = self._merger.of(recipe)
         if (adapters := self._adapters.of(recipe)) is not None:
             self._made_from.clear()
+            self._merger.release()
             self._adapters.fill(adapters, self._parameters)
             return self._model
-        self._adapters.overwritten()
+        self._adapters.release()
         if merged.but_for_values != self._made_like:
             self._made_from.clear()
             self._made_like = merged.but_for_values
         sums: dict[str, Tensor] = {}
+        made: dict[str, Values] = {}
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 values = merged.values(name)
                 if self._made_from.pop(name, None) != values and (total := merged.write(name, parameter)) is not None:
                     sums[name] = total
-                self._made_from[name] = values
+                made[name] = values
         self._refuse_not_finite(sums)
+        self._made_from = made  # only now: what an error left half way is made again
         return self._model
 
     def _refuse_not_finite(self, sums: Mapping[str, Tensor]) -> None:
         """All are asked at once: a GPU is waited for once a candidate."""
         if sums and not (finite := torch.isfinite(torch.stack(list(sums.values())))).all():
-            broken = [name for name, fine in zip(sums, finite.tolist(), strict=True) if not fine]
-            for name in broken:
-                del self._made_from[name]
-            raise UnusableCandidateError(f"weights are not finite: '{broken[0]}'")
+            broken = next(name for name, fine in zip(sums, finite.tolist(), strict=True) if not fine)
+            raise UnusableCandidateError(f"weights are not finite: '{broken}'")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The weights as they are, by their names in files, tied ones once."""

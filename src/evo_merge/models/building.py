@@ -37,6 +37,7 @@ class Built:
         read: One tensor by its name, on the CPU, the same whenever it is asked for; raises ``UnusableCandidateError``
             where it is not finite. From several threads at once, once one tensor was read.
         n_held: How many copies of a tensor in float32 there are at most while it is made; 0 where it is made in small pieces.
+        n_products: How many matrices of the square of a tensor's columns there are in float64 besides.
     """
 
     config: Any
@@ -45,6 +46,7 @@ class Built:
     dtypes: Mapping[str, torch.dtype]
     read: Callable[[str], Tensor]
     n_held: int
+    n_products: int = 0
 
     @property
     def n_bytes(self) -> int:
@@ -57,7 +59,9 @@ class Built:
 
     def working_bytes(self, name: str) -> int:
         """Of memory that making one tensor takes at most, about."""
-        return self.tensor_bytes(name) + self.n_held * prod(self.shapes[name]) * torch.float32.itemsize
+        shape = self.shapes[name]
+        products = self.n_products * shape[1] ** 2 * torch.float64.itemsize if len(shape) == 2 else 0
+        return self.tensor_bytes(name) + self.n_held * prod(shape) * torch.float32.itemsize + products
 
 
 def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> list[str]:
@@ -96,7 +100,7 @@ def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Bui
     if isinstance(recipe, DataFlowRecipe):
         _check_path(recipe, path_models(recipe, pool, allowed_code))
     else:
-        check_mixture(recipe, allowed_code)  # what cannot be mixed the merger refuses
+        check_mixture(recipe, allowed_code)
     return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
 
 
@@ -107,14 +111,18 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
     device = torch.device("cpu")
+    refuse_unmixable(pool.base, pool.sources)
     adapters = AdapterSpace(pool, device, allowed_code, residency="disk").of(recipe)  # as in memory, for the same bits
-    merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk").of(recipe)
+    # A build merges everything once, and must not wait for a compiler.
+    merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk", compile="never").of(recipe)
     dtype, shapes = getattr(torch, recipe.out_dtype), pool.leader.shapes
     first = recipe.sources[0]
     stored = pool.open(first.name, first.reference, allowed_code).dtypes
     dtypes = {name: dtype if stored[name].is_floating_point else stored[name] for name in shapes}
-    n_held = 0 if adapters is not None else _n_held(merged.method, len(recipe.sources))
-    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, n_held)
+    n_sources = len(recipe.sources)
+    n_held = 0 if adapters is not None else _n_held(merged.method, n_sources)
+    n_products = 2 * n_sources + 3 if getattr(merged.method, "makes_products", False) else 0
+    return Built(pool.leader.config, shapes, dtype, dtypes, merged.__getitem__, n_held, n_products)
 
 
 def _n_held(method: MergeMethod, n_sources: int) -> int:

@@ -1,11 +1,13 @@
 """Runs entrywise merges over tensors: in chunks that fit the processor's cache, or compiled to one pass over memory.
 
-Both run the same function and come to the same bits, so that which one did it does not matter to anyone.
+Both run the same function and on the CPU come to the same bits, so that which one did it does not matter to anyone. On a GPU
+the compiler is told not to contract or to round in its own way; that it comes to the same bits there was never seen.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ _GPU_CHUNK = 1 << 25  # large enough that a GPU computes longer than it waits to
 _PAYS = 3_000_000_000
 _SMALL = 1 << 4  # a compiler takes tensors with no entry or one for something else
 _PASSES = 128
+_EXACT = ("emulate_precision_casts", "eager_numerics.division_rounding")
 _INDEXED = 1 << 31  # entries that one int32 index can tell apart
 
 
@@ -60,7 +63,7 @@ class EntryEngine:
             target: ``(n,)``, written to.
 
         Returns:
-            ``()``, the sum of what was written or its greatest magnitude, which is finite only where all of it is.
+            ``()``, the greatest magnitude of what was written, which is finite only where all of it is.
         """
         there, keys = numbers.to(self._device), keys.to(self._device)
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
@@ -85,8 +88,16 @@ class EntryEngine:
             # All forms, dtypes and numbers of sources share one function's code, and each is compiled for itself.
             if hasattr(config, "recompile_limit"):  # from torch 2.7 on; with fewer, the rest is merged in chunks
                 config.recompile_limit = max(config.recompile_limit, _PASSES)
-            self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True)
+            options = None if self._device.type == "cpu" else _as_without_compiler()
+            self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True, options=options)
         return self._compiled[form]
+
+
+def _as_without_compiler() -> dict[str, str | int | bool | Callable[..., Any]]:
+    """What makes a GPU compute as it does without a compiler, of the options that this torch has."""
+    from torch._inductor import list_options
+
+    return {option: True for option in _EXACT if option in list_options()}
 
 
 def _one_pass(
@@ -107,7 +118,7 @@ def _one_pass(
     base = None if base is None else base.to(torch.float32)
     merged = merge_entries(form, base, wide, numbers, index, bits).to(target.dtype)
     target.copy_(merged)
-    return merged.sum(dtype=torch.float32)
+    return merged.abs().amax()
 
 
 def _in_chunks(

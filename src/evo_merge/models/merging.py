@@ -16,7 +16,7 @@ from evo_merge.calibration.stored import SourceStatistics
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.entrywise import Entrywise, Form, form_of
-from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, TaskVectors
+from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, SourceOrder, TaskVectors
 from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.engine import EntryEngine
@@ -27,11 +27,12 @@ from evo_merge.models.residency import choose_residency, free_bytes
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
-_AVERAGES = ("linear", "multislerp", "karcher")  # methods that are nothing without a sum of weights
+_AVERAGES = ("linear", "multislerp", "karcher", "fisher", "regmean")  # methods that are nothing without a sum of weights
 _NO_SUM = 1e-8
 _GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
 _CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
 Values: TypeAlias = Mapping[str, tuple[float, ...] | float]
+_LEFT = 0.4  # share of the memory free at first below which what methods found is let go of
 _ORDERS = 0.5  # share of the free memory that the orders of magnitudes may take
 
 
@@ -90,25 +91,32 @@ class TensorMerger:
         device: Where the arithmetic runs.
         allowed_code: Dotted names of methods from elsewhere that may run.
         residency: Where the models wait between candidates, instead of what the pool says.
+        compile: Whether merging is compiled, instead of what the pool says.
 
     Raises:
         IncompatibleModelsError: The models cannot be mixed; every difference is listed.
     """
 
     def __init__(
-        self, pool: Pool, device: torch.device, allowed_code: tuple[str, ...] = (), residency: str | None = None
+        self,
+        pool: Pool,
+        device: torch.device,
+        allowed_code: tuple[str, ...] = (),
+        residency: str | None = None,
+        compile: str | None = None,
     ) -> None:
         refuse_unmixable(pool.base, pool.sources)
         self.device = device
-        self.engine = EntryEngine(device, pool.compile)
+        self.engine = EntryEngine(device, compile or pool.compile)
         self._models = {model.reference: pool.open(model.name, model.reference, allowed_code) for model in pool.models}
         self._allowed_code = allowed_code
         self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
         self._states: dict[tuple[object, ...], Any] = {}
-        self._orders: dict[tuple[object, ...], MagnitudeOrder] = {}
+        self._orders: dict[tuple[object, ...], SourceOrder] = {}
         self._keys: dict[tuple[object, ...], Tensor] = {}
         self._statistics: dict[tuple[object, ...], SourceStatistics] = {}
+        self._free = free_bytes(torch.device("cpu"))
         log.debug("between candidates the models wait on: %s", self._residency)
 
     def of(self, recipe: ParameterSpaceRecipe) -> "MergedTensors":
@@ -148,17 +156,21 @@ class TensorMerger:
             return method.prepare(tensors())  # it may be as large as the weights, and those did not fit
         key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
         if key not in self._states:
+            if free_bytes(torch.device("cpu")) < _LEFT * self._free:
+                self._states.clear()  # searches that select sources come upon many sets of them
             self._states[key] = method.prepare(tensors())
         return self._states[key]
+
+    def release(self) -> None:
+        """Let go of what waits: others merge in another way now."""
+        self._resident.clear()
 
     def order(self, recipe: ParameterSpaceRecipe, name: str) -> MagnitudeOrder:
         """Of the magnitudes of a tensor's task vectors; kept for all methods that ask, as far as there is room."""
         if self._residency == "disk" or not self._room_for_orders:
             return MagnitudeOrder()  # one that is asked once never sorts
-        key = (recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
-        if key not in self._orders:
-            self._orders[key] = MagnitudeOrder()
-        return self._orders[key]
+        keys = [(recipe.base, source.reference, recipe.dtype, name) for source in recipe.sources]
+        return MagnitudeOrder([self._orders.setdefault(key, SourceOrder()) for key in keys])
 
     def keys(self, recipe: ParameterSpaceRecipe, name: str) -> Tensor:
         """Of the noise of a tensor, ``(n_models, 2)`` ``int32``."""
