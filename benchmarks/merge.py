@@ -28,7 +28,7 @@ from evo_merge.models.pool import Pool
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 
 ENTRYWISE = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties")
-OTHERS = ("model_stock", "sce", "ram", "della")
+OTHERS = ("model_stock", "ram", "della")
 SOURCES = ("s1", "s2", "s3")
 CPU = torch.device("cpu")
 PREPARED = 3  # candidates after which every order of magnitudes is sorted
