@@ -99,6 +99,7 @@ def test_chance_and_equal_magnitudes_are_noted() -> None:
     [
         recipe_of("dare_ties", rescale="density"),
         recipe_of("della", rescale="density"),
+        recipe_of("ties", equals="all", trim="model"),
         recipe_of("model_stock", norm_floor=0.0),
         recipe_of("sce", energy_floor=0.0),
         replace(recipe_of("karcher"), parameters=(ParameterRule(("*",), {"weight": (0.5, 0.5, 1.0)}),)),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
+from evo_merge.methods import model_magnitudes
 from evo_merge.methods.base import method_from_recipe
 from evo_merge.methods.entrywise import Form
 from evo_merge.models import engine
@@ -75,6 +76,21 @@ def test_compiled_in_chunks_and_written_to_disk_it_is_the_same_bytes(
         for chunk in (7, 1 << 16):
             monkeypatch.setattr(engine, "_CHUNK", chunk)
             assert same_bytes(assembled(recipe, "never", residency), expected)
+
+
+def test_trimmed_over_the_whole_model_it_is_the_same_bytes(
+    make: Callable[..., ParameterSpaceRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = rule("ties", ("model.layers.1.*",), density=(0.1, 0.9, 0.0))
+    recipe = make("ties", deep, rule("ties"), options={"trim": "model"}, out_dtype="bfloat16")
+    write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
+    expected = load_file(tmp_path / "model" / "model.safetensors")
+    monkeypatch.setattr(engine, "_CHUNK", 7)
+    monkeypatch.setattr(model_magnitudes, "_PIECE", 11)
+    for residency in ("host", "disk"):
+        assert same_bytes(assembled(recipe, "always", residency), expected)
+        assert same_bytes(assembled(recipe, "never", residency), expected)
+    assert not same_bytes(assembled(replace(recipe, options={}), "never"), expected)
 
 
 @pytest.mark.parametrize("compile", ["never", "always"])
@@ -183,6 +199,21 @@ def test_what_an_error_left_half_way_is_made_again(make: Callable[..., Parameter
         model.assemble(broken)
     with pytest.raises(UnusableCandidateError, match="not finite"):
         model.assemble(whole)
+
+
+def test_another_density_of_a_layer_leaves_the_other_tensors_of_a_model_trimmed_as_a_whole(
+    make: Callable[..., ParameterSpaceRecipe], written: list[str]
+) -> None:
+    first = make("ties", options={"trim": "model"})
+    other = rule("ties", ("model.layers.1.*",), density=(0.3, 0.9, 0.2))
+    second = make("ties", other, rule("ties"), options={"trim": "model"})
+    model = MixedModel(Pool.of_recipe(first), CPU, ())
+    model.assemble(first)
+    everything = sorted(written)
+    written.clear()
+    model.assemble(second)
+    assert sorted(written) == [name for name in everything if name.startswith("model.layers.1.")]
+    assert same_bytes(dict(model.tensors()), assembled(second, "never"))
 
 
 def test_what_was_not_finite_is_made_again(make: Callable[..., ParameterSpaceRecipe]) -> None:

@@ -1,6 +1,7 @@
 """From recipes to tensors: the same as mergekit's, the rules that pick the numbers, and what is refused."""
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,29 @@ def test_the_name_of_a_source_decides_its_chance_and_its_place_does_not(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)  # sums in another order
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_trim_over_the_model_keeps_the_largest_of_all_tensors_put_together(
+    family: Path, make_recipe: MakeRecipe, dtype: str
+) -> None:
+    arithmetic = getattr(torch, dtype)
+    base, source = (
+        {name: tensor.to(arithmetic) for name, tensor in load_file(family / folder / "model.safetensors").items()}
+        for folder in ("base", "a")
+    )
+    magnitudes = torch.cat([(source[name] - base[name]).float().abs().flatten() for name in base])
+    densities = {"model.layers.0.*": 0.05, "*mlp*": 0.6, "*": 0.3}
+    rules = [ParameterRule((glob,), {"weight": (1.0,), "density": (share,)}) for glob, share in densities.items()]
+    recipe = make_recipe("ties", family / "base", {"a": family / "a"}, *rules, options={"trim": "model"}, dtype=dtype)
+    merged, kept = merge(recipe), {}
+    for name in base:
+        share = next(share for glob, share in densities.items() if fnmatchcase(name, glob))
+        threshold = magnitudes.kthvalue(len(magnitudes) - int(share * len(magnitudes)) + 1).values
+        vector = source[name] - base[name]
+        kept[name] = vector.float().abs() >= threshold
+        torch.testing.assert_close(merged[name], (base[name] + torch.where(kept[name], vector, 0.0)).float(), rtol=0, atol=0)
+    assert kept["model.layers.0.mlp.up_proj.weight"].float().mean() != 0.05  # a share of the model, not of the tensor
+
+
 @pytest.mark.parametrize("method", ["ties", "dare_ties"])
 @pytest.mark.parametrize("residency", ["device", "host", "disk"])
 def test_where_weights_wait_changes_no_bit(family: Path, make_recipe: MakeRecipe, method: str, residency: str) -> None:
@@ -264,6 +288,11 @@ def test_numbers_that_do_not_fit_the_method_are_one_sentence(
         ({"options": {"normalise": True}}, "method 'dare_ties' has no option 'normalise'; it has rescale, normalize"),
         ({"options": {"normalize": "no"}}, "method 'dare_ties': normalize cannot be 'no'; its default is False"),
         ({"options": {"rescale": None}}, "method 'dare_ties': rescale cannot be None; its default is 'density'"),
+        ({"method": "ties", "options": {"trim": "layer"}}, "method 'ties': trim must be one of tensor, model, got 'layer'"),
+        (
+            {"method": "ties", "options": {"trim": "model", "equals": "first"}},
+            "method 'ties': trim: model keeps all of equal entries, got equals: first; leave that out",
+        ),
         ({"base": None}, "'dare_ties' needs a base to take task vectors against; name it under 'base'"),
         ({"method": "os.path", "options": {}}, r"method 'os.path' is code from outside evo-merge; allow it by name"),
     ],

@@ -99,7 +99,9 @@ METHODS: Final[Mapping[str, PeerMethod]] = {
     "karcher": PeerMethod(NO_BASE, (Setting("max_iter", OPTION, 10), Setting("tol", OPTION, 1e-5))),
     "task_arithmetic": PeerMethod(BASE, (_WEIGHT, _LAMBDA, _normalize(default=False))),
     "ties": PeerMethod(
-        BASE, (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=True), _rescale(default=False)), {"equals": "sorted"}
+        BASE,
+        (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=True), _rescale(default=False)),
+        {"equals": "sorted", "trim": "tensor"},
     ),
     "dare_linear": PeerMethod(BASE, (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=False), _rescale(default=True))),
     "dare_ties": PeerMethod(BASE, (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=False), _rescale(default=True))),

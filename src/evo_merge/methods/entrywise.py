@@ -160,6 +160,11 @@ class Entrywise:
         """What is done to each entry."""
         raise NotImplementedError
 
+    @property
+    def over_model(self) -> bool:
+        """Whether ``numbers`` asks for thresholds of the whole model, so that its ``order`` is ``ModelThresholds``."""
+        return False
+
     def prepare(self, tensors: AlignedTensors) -> MagnitudeOrder:
         """The order of the task vectors' magnitudes, which makes thresholds look-ups."""
         return MagnitudeOrder()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy
 import torch
@@ -72,6 +72,23 @@ class TaskVectors:
         return abs(float(vector if self.base is None else vector - self.base[index].to(self.dtype)))
 
 
+class Thresholds(Protocol):
+    """Finds from which magnitude on the entries of a tensor's task vectors are kept."""
+
+    def thresholds(self, vectors: TaskVectors, density: Sequence[float]) -> list[Boundary]:
+        """Of each source's vector the boundary of the share of entries to keep; all of one magnitude stay or go together.
+
+        Args:
+            vectors: Of the whole tensor.
+            density: Of each source the share, see ``n_largest``.
+        """
+
+
+def n_largest(density: float, n_entries: int) -> int:
+    """How many of so many entries a density keeps: the whole part of its share, but at least one above density 0."""
+    return 0 if density <= 0.0 else max(1, int(density * n_entries))
+
+
 class MagnitudeOrder:
     """Finds boundaries in the magnitudes of one tensor's task vectors: at first by selection, then in a sorted order.
 
@@ -80,6 +97,10 @@ class MagnitudeOrder:
 
     def __init__(self, of_sources: Sequence["SourceOrder"] = ()) -> None:
         self._of_sources = list(of_sources)
+
+    def thresholds(self, vectors: TaskVectors, density: Sequence[float]) -> list[Boundary]:
+        """As ``Thresholds`` has it, of the entries of this tensor."""
+        return self.boundaries(vectors, [n_largest(share, vectors.n_entries) for share in density], exact=False)
 
     def boundaries(self, vectors: TaskVectors, n_kept: Sequence[int], *, exact: bool) -> list[Boundary]:
         """Of each source's vector the boundary of so many largest entries, of equal ones the last.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evo_merge.methods.base import Noise
 from evo_merge.methods.entrywise import DROPPED, Thinned
-from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors, largest
+from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors, Thresholds, largest, n_largest
 
 # What happens to the entries that are kept: divided by their probability of being kept (the papers), multiplied so that their
 # absolute values sum to what they did before (mergekit), or nothing.
@@ -37,21 +37,19 @@ def by_chance(density: Tensor, rescale: str) -> list[Thinned]:
     ]
 
 
-def trimmed(vectors: TaskVectors, density: Tensor, order: MagnitudeOrder) -> list[Thinned]:
-    """Keep the ``max(1, int(density * n))`` largest entries of each source's tensor (TIES, Yadav et al. 2023, step 1).
+def trimmed(vectors: TaskVectors, density: Tensor, order: Thresholds) -> list[Thinned]:
+    """Keep the ``max(1, int(density * n))`` largest entries of each source (TIES, Yadav et al. 2023, step 1).
 
     A density of 0 keeps nothing, one of 1 everything; of entries as large as the smallest kept one all are kept.
 
     Args:
         vectors: Of the whole tensor.
         density: ``(n_models,)`` in [0, 1].
-        order: Of the same tensor.
+        order: Of the same tensor, whose n entries are then counted, or of the whole model.
     """
-    kept = [0 if share <= 0.0 else max(1, int(share * vectors.n_entries)) for share in density.tolist()]
-    return [
-        DROPPED if n == 0 else Thinned(low=low)
-        for n, low in zip(kept, order.boundaries(vectors, kept, exact=False), strict=True)
-    ]
+    kept = density.tolist()
+    lows = order.thresholds(vectors, kept)
+    return [DROPPED if share <= 0.0 else Thinned(low=low) for share, low in zip(kept, lows, strict=True)]
 
 
 def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: MagnitudeOrder) -> list[Thinned]:
@@ -89,8 +87,7 @@ def keep_largest(task_vectors: Tensor, density: Tensor, rescale: str, equals: st
     """
 
     def thin(source: int, vector: Tensor, share: float) -> Tensor:
-        n_kept = max(1, int(share * vector.numel()))
-        return torch.where(largest(vector, n_kept, equals), vector, 0.0)
+        return torch.where(largest(vector, n_largest(share, vector.numel()), equals), vector, 0.0)
 
     return _thinned(task_vectors, density, rescale, thin)
 

@@ -128,7 +128,8 @@ def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, 
 def _n_held(method: MergeMethod, n_sources: int) -> int:
     """How many copies of a tensor in float32 a method holds at most."""
     if (form := form_of(method)) is not None:
-        return 0 if form.thinning in ("none", "chance") and getattr(method, "rescale", None) != "norm" else _FOR_THRESHOLDS
+        in_pieces = form.thinning in ("none", "chance") or getattr(method, "over_model", False)
+        return 0 if in_pieces and getattr(method, "rescale", None) != "norm" else _FOR_THRESHOLDS
     # The models' tensors, what the method makes of them, and what it compares: about three copies of each.
     return 0 if method.elementwise else 3 * (n_sources + 1)
 

@@ -1,7 +1,7 @@
 """From a recipe to merged tensors, one at a time: reads the models' weights, calls the method, says where weights wait."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
@@ -16,7 +16,8 @@ from evo_merge.calibration.stored import SourceStatistics
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, arguments, method_from_recipe, wrong_number_of_sources
 from evo_merge.methods.entrywise import Entrywise, Form, form_of
-from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, SourceOrder, TaskVectors
+from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, SourceOrder, TaskVectors, Thresholds
+from evo_merge.methods.model_magnitudes import ModelMagnitudes, ModelThresholds
 from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.engine import EntryEngine
@@ -109,11 +110,13 @@ class TensorMerger:
         self.device = device
         self.engine = EntryEngine(device, compile or pool.compile)
         self._models = {model.reference: pool.open(model.name, model.reference, allowed_code) for model in pool.models}
+        self._names = tuple(pool.leader.shapes)
         self._allowed_code = allowed_code
         self._residency = residency or choose_residency(pool, device)
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
         self._states: dict[tuple[object, ...], Any] = {}
         self._orders: dict[tuple[object, ...], SourceOrder] = {}
+        self._model_magnitudes: dict[tuple[object, ...], ModelMagnitudes] = {}
         self._keys: dict[tuple[object, ...], Tensor] = {}
         self._statistics: dict[tuple[object, ...], SourceStatistics] = {}
         self._free = free_bytes(torch.device("cpu"))
@@ -171,6 +174,18 @@ class TensorMerger:
             return MagnitudeOrder()  # one that is asked once never sorts
         keys = [(recipe.base, source.reference, recipe.dtype, name) for source in recipe.sources]
         return MagnitudeOrder([self._orders.setdefault(key, SourceOrder()) for key in keys])
+
+    def model_magnitudes(self, recipe: ParameterSpaceRecipe, source: ModelReference) -> ModelMagnitudes:
+        """Of a source's task vector over all floating tensors; kept, for they are counts, which are small."""
+        key = (recipe.base, source, recipe.dtype)
+        return self._model_magnitudes.setdefault(key, ModelMagnitudes(partial(self._task_vectors, recipe, source)))
+
+    def _task_vectors(self, recipe: ParameterSpaceRecipe, source: ModelReference) -> Iterator[TaskVectors]:
+        assert recipe.base is not None, "only methods with needs_base trim task vectors"
+        for name in self._names:
+            tensor, base = (self.read(reference, name).to(self.device).flatten() for reference in (source, recipe.base))
+            if tensor.is_floating_point():
+                yield TaskVectors((tensor,), base, getattr(torch, recipe.dtype))
 
     def keys(self, recipe: ParameterSpaceRecipe, name: str) -> Tensor:
         """Of the noise of a tensor, ``(n_models, 2)`` ``int32``."""
@@ -276,8 +291,16 @@ class MergedTensors:
 
         method = cast(Entrywise, self.method)
         vectors = TaskVectors(tuple(flat), flat_base, dtype)
-        numbers = method.numbers(vectors, self.merger.order(self.recipe, name), bits, **self._parameters(name))
+        order: Thresholds = self._model_thresholds if method.over_model else self.merger.order(self.recipe, name)
+        numbers = method.numbers(vectors, order, bits, **self._parameters(name))
         return self.merger.engine.merge(form, flat_base, flat, numbers, keys, dtype, target)
+
+    @cached_property
+    def _model_thresholds(self) -> ModelThresholds:
+        recipe = self.recipe
+        rules = [arguments(self.method, rule.values, len(recipe.sources))["density"].tolist() for rule in recipe.parameters]
+        sources = [self.merger.model_magnitudes(recipe, source.reference) for source in recipe.sources]
+        return ModelThresholds.of(sources, [set(shares) for shares in zip(*rules, strict=True)])
 
     def _aligned(
         self,
