@@ -97,8 +97,9 @@ class ModelMagnitudes:
         counts = torch.zeros(len(bins) * _N_LOWER, dtype=torch.int64)
         for bits in self._bits():
             rows, counts = rows.to(bits.device), counts.to(bits.device)
-            row = rows[bits >> _LOWER_BITS]
-            inside = row >= 0
+            # By places: to select with a mask, or by rows[...], takes twice as long.
+            row = rows.index_select(0, bits >> _LOWER_BITS)
+            inside = (row >= 0).nonzero().flatten()
             _count(counts, row[inside] * _N_LOWER + (bits[inside] & (_N_LOWER - 1)))
         return {value: Counts.of(row) for value, row in zip(bins, counts.view(len(bins), -1), strict=True)}
 
