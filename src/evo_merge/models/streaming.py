@@ -1,13 +1,17 @@
 """Tensors made by several threads at once and handed out in their order, with no more than a window of them in memory."""
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
+_LARGE = 1 << 20  # bytes of an allocation that is given back to the system as soon as it is freed
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 WINDOW_BYTES = 256_000_000  # of memory for tensors that are being made or wait to be written
 
 
@@ -32,6 +36,7 @@ def in_order(
         window: What the costs of the tensors being made or waiting may sum to; one that costs more is made alone.
         workers: Threads; by default as many as this process may use cores.
     """
+    _give_back_at_once()
     threads, rest, held = torch.get_num_threads(), deque(names), 0
     waiting: deque[tuple[str, Future[Tensor]]] = deque()
     with ThreadPoolExecutor(workers or _n_cores(), "merge", initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -51,6 +56,16 @@ def in_order(
                 future.cancel()
             # A part of torch's setting is the thread's own, a part of it is everyone's.
             torch.set_num_threads(threads)
+
+
+def _give_back_at_once() -> None:
+    """Have glibc map every large allocation by itself.
+
+    Left to itself it puts ever larger ones among the small ones, once it has seen such freed; between these, freed tensors are
+    holes that fit no other: a build of 1.1B parameters came to 1.8 GB in place of 0.7.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def _n_cores() -> int:
