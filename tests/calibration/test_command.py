@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evo_merge.calibration.record import digest_of_file, read_record
+from evo_merge.calibration.record import read_record
 from evo_merge.errors import RecipeError
+from evo_merge.fingerprints import digest_of_file
 from evo_merge.methods.fisher import Fisher
 from evo_merge.methods.regmean import Regmean
 from evo_merge.models.checkpoint import write_checkpoint

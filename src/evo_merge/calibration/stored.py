@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from evo_merge.calibration.record import GRAM, SourceRecord, check_statistics, digest_of_file, folder_of, kind_of, read_record
+from evo_merge.calibration.record import GRAM, SourceRecord, check_statistics, folder_of, kind_of, read_record
 from evo_merge.errors import RecipeError
+from evo_merge.fingerprints import digest_of_file, is_same
 from evo_merge.recipe import recipe_hash
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class SourceStatistics:
 
     def _open(self, source: str, record: SourceRecord, model: Model) -> dict[str, Any]:
         """The file of every tensor, after checking that files and model are those of the record."""
-        if record.fingerprint != identity(model):
+        if not is_same(record.fingerprint, identity(model)):
             raise RecipeError(
                 f"the statistics in '{self._folder}' of '{source}' were gathered on '{record.model}', whose weights are not "
                 f"those of '{model.reference}'; gather them again"

@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from evo_merge.calibration.gather import fisher_information, gram_matrices
-from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file
+from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord
 from evo_merge.calibration.stored import identity
 from evo_merge.errors import ConfigError, ModelError
+from evo_merge.fingerprints import digest_of_file
 from evo_merge.models.checks.kinds import REARRANGED
 from evo_merge.models.skeleton import are_views, as_in_files, empty_model, refuse_lacking
 from evo_merge.seeds import child_seed

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError, UnusableCandidateError
 from evo_merge.models.adapter_space import AdapterSpace, MergedAdapters
-from evo_merge.models.adapters import ADAPTER_FILE, LowRank
+from evo_merge.models.adapters import ADAPTER_CONFIG, ADAPTER_FILE, LowRank
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ParameterSpaceRecipe, Recipe, to_yaml
 
@@ -77,7 +77,7 @@ def write_adapter(
         save_file(_in_files(factors), partial / ADAPTER_FILE, metadata={"format": "pt"})
         (partial / ADAPTER_FILE).chmod(0o644)  # safetensors writes for the owner alone
         settings = _settings(factors, merged)
-        (partial / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (partial / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         (partial / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
         if folder.exists():
             folder.rmdir()

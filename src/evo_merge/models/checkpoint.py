@@ -15,6 +15,7 @@ from evo_merge import __version__
 from evo_merge.errors import ModelError
 from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
+from evo_merge.models.identity import weights_told
 from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import gigabytes
@@ -97,9 +98,9 @@ def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder
 
 def _identity(recipe: Recipe, pool: Pool, shards: Sequence[Shard], allowed_code: tuple[str, ...]) -> str:
     """One line that is the same where every byte of the weights would be."""
-    models = [*pool.models, *(path_models(recipe, pool, allowed_code).values() if isinstance(recipe, DataFlowRecipe) else ())]
+    models = path_models(recipe, pool, allowed_code).values() if isinstance(recipe, DataFlowRecipe) else ()
     parts = [f"evo-merge {__version__}", f"torch {torch.__version__}"]
-    parts += [model.fingerprint for model in models]
+    parts += weights_told(recipe, (*pool.models, *pool.givers, *models), allowed_code)
     digest = hashlib.sha256("\n".join(parts).encode())
     for shard in shards:
         digest.update(shard.file.encode() + shard.header)  # the recipe is in it
