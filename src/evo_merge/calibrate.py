@@ -74,6 +74,8 @@ def _check_options(config: DictConfig) -> None:
         raise ConfigError(
             "name either data=FILE.jsonl, or task=TASK for problems of its search split with the sources' own answers"
         )
+    if OmegaConf.is_list(config.data):
+        raise ConfigError("data must be one file, or a mapping with one for each source, {NAME: FILE.jsonl}, got a list")
     counted = [("max_tokens", config.max_tokens), *([] if config.limit is None else [("limit", config.limit)])]
     for key, value in counted:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -133,7 +135,7 @@ def _own_answers(config: DictConfig, pool: Pool, trainer: Any) -> Callable[[Mode
     portion = Portion("search", tuple(range(n)))
 
     def rows(source: Model) -> list[list[int]]:
-        answered = evaluator.evaluate(single_model(source.reference, pool.out_dtype, source.name), portion)
+        answered = evaluator.evaluate(single_model(source.reference, pool.out_dtype, source.name, pool.tokenizer_rule), portion)
         evaluator.release()
         return joined(prompts, answered.completions, pool.tokenizer, config.max_tokens)
 
