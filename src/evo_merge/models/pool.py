@@ -342,15 +342,15 @@ class Pool:
         named = ([Source(BASE, first)] if has_base and first is not None else []) + list(members)
         ours = {model.reference: model for model in self.models}
         opened = [ours.get(each.reference) or self._open(each.name, each.reference, ()) for each in named]
-        everyone = {model.reference: model for model in (*opened, *self.models)}
-        known = dict(zip(everyone, tied_alike(list(everyone.values())), strict=True))
-        models = tuple(known[model.reference] for model in opened)
+        once = dict.fromkeys((*opened, *self.models))  # one reference may have two names
+        known = dict(zip(once, tied_alike(list(once)), strict=True))
+        models = tuple(known[model] for model in opened)
         try:
             alignment = Alignment(rule, tuple(each.name for each in named), models, has_base)
         except RecipeError as error:
             raise ConfigError(f"models.{error}") from error
-        self.base = None if self.base is None else AlignedModel(known[self.base.reference], alignment)
-        self.sources = tuple(AlignedModel(known[source.reference], alignment) for source in self.sources)
+        self.base = None if self.base is None else AlignedModel(known[self.base], alignment)
+        self.sources = tuple(AlignedModel(known[source], alignment) for source in self.sources)
         return alignment
 
     def _as_stored(self) -> "Pool":
