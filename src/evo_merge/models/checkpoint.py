@@ -49,7 +49,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     shards = _shards(recipe, model)
     needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free + already_written(folder)
     if needed > free:
-        raise ModelError(f"writing the model to '{folder}' needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise ModelError(f"writing the model to '{folder}' needs {gigabytes(needed)}, and {gigabytes(free)} are free")
     try:
         with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
             _write_weights(model, shards, partial)
