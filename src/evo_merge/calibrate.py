@@ -29,13 +29,14 @@ def _job(config: DictConfig) -> None:
     _check_options(config)
     from hydra.utils import instantiate
 
-    from evo_merge.calibration.write import refuse_occupied, write_statistics
+    from evo_merge.calibration.write import write_statistics
     from evo_merge.config import check
     from evo_merge.evaluation.setup import few_threads, new_trainer
+    from evo_merge.models.partial import place_for
 
     check(config, (*PARTS, *([] if config.get("task") is None else ["task"])))
     folder = Path(str(config.out)).expanduser()
-    refuse_occupied(folder)
+    place_for(folder)  # before anything is loaded
     pool: Pool = instantiate(config.models, _convert_="all")
     with few_threads(pool):
         trainer = new_trainer(config)

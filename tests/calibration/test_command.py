@@ -139,7 +139,7 @@ def test_a_search_writes_recipes_that_name_the_statistics_by_digest(gathered: An
         (["kind=gram", "out=a", "data=f.jsonl", "limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["kind=gram", "out=a", "data=f.jsonl", "memory=0"], "memory must be a number of GB above 0, got 0"),
         (["kind=fisher", "out=a", "data=f.jsonl", "labels=none"], "labels must be one of sampled, text, got 'none'"),
-        (["kind=gram", "out=.", "data=f.jsonl"], "'.' exists and is not empty; choose another folder with out=DIR"),
+        (["kind=gram", "out=.", "data=f.jsonl"], "'.' exists and is not empty; choose another folder"),
     ],
 )
 def test_what_the_command_cannot_do_it_says_in_a_sentence(command: Any, words: list[str], sentence: str) -> None:

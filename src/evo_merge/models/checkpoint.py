@@ -16,7 +16,7 @@ from evo_merge.errors import ModelError
 from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
 from evo_merge.models.identity import weights_told
-from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder
+from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder, place_for
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, write_tensor
@@ -37,13 +37,12 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     interrupted is gone on with (``evo_merge.models.partial``).
 
     Raises:
-        ModelError: The folder holds something, there is not enough room, or another process is writing it.
+        ModelError: The folder holds something or cannot be made, there is not enough room, or another process is writing it.
         RecipeError: The recipe does not fit the pool.
         IncompatibleModelsError: The pool's models do not fit each other.
         UnusableCandidateError: The merged weights are not finite.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
+    folder = place_for(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     model = built(recipe, pool, allowed_code)
     shards = _shards(recipe, model)
