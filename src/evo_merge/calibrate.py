@@ -29,13 +29,14 @@ def _job(config: DictConfig) -> None:
     _check_options(config)
     from hydra.utils import instantiate
 
-    from evo_merge.calibration.write import refuse_occupied, write_statistics
+    from evo_merge.calibration.write import write_statistics
     from evo_merge.config import check
     from evo_merge.evaluation.setup import few_threads, new_trainer
+    from evo_merge.models.partial import place_for
 
     check(config, (*PARTS, *([] if config.get("task") is None else ["task"])))
     folder = Path(str(config.out)).expanduser()
-    refuse_occupied(folder)
+    place_for(folder)  # before anything is loaded
     pool: Pool = instantiate(config.models, _convert_="all")
     with few_threads(pool):
         trainer = new_trainer(config)
@@ -74,6 +75,8 @@ def _check_options(config: DictConfig) -> None:
         raise ConfigError(
             "name either data=FILE.jsonl, or task=TASK for problems of its search split with the sources' own answers"
         )
+    if OmegaConf.is_list(config.data):
+        raise ConfigError("data must be one file, or a mapping with one for each source, {NAME: FILE.jsonl}, got a list")
     counted = [("max_tokens", config.max_tokens), *([] if config.limit is None else [("limit", config.limit)])]
     for key, value in counted:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -133,7 +136,7 @@ def _own_answers(config: DictConfig, pool: Pool, trainer: Any) -> Callable[[Mode
     portion = Portion("search", tuple(range(n)))
 
     def rows(source: Model) -> list[list[int]]:
-        answered = evaluator.evaluate(single_model(source.reference, pool.out_dtype, source.name), portion)
+        answered = evaluator.evaluate(single_model(source.reference, pool.out_dtype, source.name, pool.tokenizer_rule), portion)
         evaluator.release()
         return joined(prompts, answered.completions, pool.tokenizer, config.max_tokens)
 

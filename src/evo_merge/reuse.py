@@ -20,6 +20,7 @@ from evo_merge import __version__
 from evo_merge.errors import ConfigError, StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.evaluation.cost import NOTHING
+from evo_merge.fingerprints import is_same
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import Recipe
 from evo_merge.study import Study
@@ -168,7 +169,7 @@ def _difference(study: Study, config: DictConfig, pool: Pool) -> str | None:
     known = {f"weights of '{name}'": value for name, value in study.fingerprints.items()}
     known |= json.loads(study.get(ANSWERING) or "{}")
     mine = {f"weights of '{model.reference}'": model.fingerprint for model in pool.models} | answering(pool)
-    changed = [what for what in mine.keys() & known.keys() if mine[what] != known[what]]
+    changed = [what for what in mine.keys() & known.keys() if not is_same(known[what], mine[what])]
     return f"the {min(changed)} changed" if changed else None
 
 

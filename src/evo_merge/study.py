@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.evaluation.cost import Cost
+from evo_merge.fingerprints import is_same
 from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
 from evo_merge.study_file import created, read_only, resumed
@@ -140,7 +141,7 @@ class Study:
     def record_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
         """Keep what tells the models' weights from others; raises ``StudyError`` where a resumed run has other weights."""
         known = self.fingerprints
-        changed = [name for name, value in fingerprints.items() if known and known.get(name) != value]
+        changed = [name for name, value in fingerprints.items() if known and not is_same(known.get(name), value)]
         if changed:
             raise StudyError(f"the weights of '{changed[0]}' changed since the run began; restore them, or start a new run")
         self.set("fingerprints", json.dumps(fingerprints))

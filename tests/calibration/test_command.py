@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evo_merge.calibration.record import digest_of_file, read_record
+from evo_merge.calibration.record import read_record
 from evo_merge.errors import RecipeError
+from evo_merge.fingerprints import digest_of_file
 from evo_merge.methods.fisher import Fisher
 from evo_merge.methods.regmean import Regmean
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, load, to_yaml
+from evo_merge.tokenizer_rule import UNION, TokenizerRule
 
 TINY = "builtin:tiny_ja_math"
 CPU = torch.device("cpu")
@@ -91,6 +94,13 @@ def test_a_task_gives_its_problems_with_each_sources_own_answers(command: Any) -
     assert not torch.equal(head[0], head[1])
 
 
+def test_a_task_is_also_answered_with_the_tokens_of_a_merge(command: Any) -> None:
+    words = ["kind=fisher", "task=tiny_ja_math", "limit=2", "models.use=[ja,math_a]", "models.tokenizer=base", "out=own"]
+    ended = command(*words, verb="calibrate")
+    assert ended.code == 0, ended.err
+    assert [entry.texts for entry in read_record(Path("own")).sources.values()] == [2, 2]
+
+
 def test_a_search_writes_recipes_that_name_the_statistics_by_digest(gathered: Any, command: Any, tmp_path: Path) -> None:
     folder = gathered("gram")
     words = ["merge=regmean", f"merge.method.statistics={folder}", "models.use=[ja,math_a]", "tracker=none"]
@@ -125,10 +135,11 @@ def test_a_search_writes_recipes_that_name_the_statistics_by_digest(gathered: An
             ["kind=gram", "out=a", "data={ja: f.jsonl}"],
             "data names no file for 'math_a'; name one for each of ja, math_a, math_b",
         ),
+        (["kind=gram", "out=a", "data=[f.jsonl]"], "data must be one file, or a mapping with one for each source"),
         (["kind=gram", "out=a", "data=f.jsonl", "limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["kind=gram", "out=a", "data=f.jsonl", "memory=0"], "memory must be a number of GB above 0, got 0"),
         (["kind=fisher", "out=a", "data=f.jsonl", "labels=none"], "labels must be one of sampled, text, got 'none'"),
-        (["kind=gram", "out=.", "data=f.jsonl"], "'.' exists and is not empty; choose another folder with out=DIR"),
+        (["kind=gram", "out=.", "data=f.jsonl"], "'.' exists and is not empty; choose another folder"),
     ],
 )
 def test_what_the_command_cannot_do_it_says_in_a_sentence(command: Any, words: list[str], sentence: str) -> None:
@@ -202,3 +213,12 @@ def test_files_that_changed_behind_the_record_are_refused(gathered: Any) -> None
     assert "is missing or not the file that was written; gather the statistics again" in refused(wanted)
     (folder / "statistics.json").write_text("{")
     assert "cannot be read as a record of statistics; gather them again" in refused(wanted)
+
+
+def test_statistics_in_the_order_of_other_rows_are_refused(gathered: Any) -> None:
+    plain, rows = gathered("fisher", "plain"), gathered("fisher", "rows", "models.tokenizer=union")
+    wanted = recipe("fisher", statistics=str(rows))
+    assert "whose weights or rows are not those of" in refused(wanted)
+    aligned = replace(wanted, tokenizer=TokenizerRule(UNION))
+    assert TensorMerger(Pool.of_recipe(aligned), CPU).of(aligned)["model.norm.weight"].isfinite().all()
+    assert "whose weights or rows are not those of" in refused(replace(aligned, options={"statistics": str(plain)}))

@@ -187,7 +187,7 @@ def test_tasks_with_metrics_of_their_own_are_parts_and_lower_is_better_where_the
     assert config.models.base is None
 
 
-@pytest.mark.parametrize(("named", "ours"), [("union", "union"), ("base", "base"), ("./b", "b")])
+@pytest.mark.parametrize(("named", "ours"), [("union", "union"), ("base", "base"), ("./b", "b"), ("./base", "base")])
 def test_the_tokenizer_is_that_of_the_models(named: str, ours: str, tmp_path: Path) -> None:
     experiment = translated(f"""
         genome: {{models: [./a, ./b], base_model: ./base, merge_method: ties, tokenizer_source: {named}}}
@@ -195,6 +195,11 @@ def test_the_tokenizer_is_that_of_the_models(named: str, ours: str, tmp_path: Pa
         apply_chat_template: false
         """)
     assert composed(experiment, tmp_path).models.tokenizer == ours
+
+
+def test_a_tokenizer_of_no_model_of_the_merge_is_one_sentence() -> None:
+    with pytest.raises(RecipeError, match=r"'./c' is none of the models of the merge"):
+        translated("genome: {models: [./a, ./b], merge_method: linear, tokenizer_source: ./c}\ntasks: [t]")
 
 
 def test_what_has_no_counterpart_is_said() -> None:

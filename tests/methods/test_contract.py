@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig
 
-from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file, kind_of
+from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, kind_of
 from evo_merge.calibration.stored import identity
+from evo_merge.fingerprints import digest_of_file
 from evo_merge.methods.base import (
     AlignedTensors,
     LinearMethod,

@@ -18,8 +18,10 @@ from evo_merge.models.adapter_space import AdapterSpace, MergedAdapters, Outside
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger
+from evo_merge.models.partial import partial_folder
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, from_yaml, to_yaml
+from evo_merge.tokenizer_rule import TokenizerRule
 
 Save = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -355,3 +357,30 @@ def test_the_command_writes_an_adapter_with_its_card(
     ):
         refused = command("recipe=recipe.yaml", "out=other", *words, verb="build")
         assert (refused.code, said in refused.err, "Traceback" in refused.err) == (2, True, False), refused.err
+
+
+def test_an_adapter_beside_a_tokenizer_rule_is_told_the_reason(sources: tuple[Source, ...], tmp_path: Path) -> None:
+    recipe = recipe_of(sources, tokenizer=TokenizerRule("union"))
+    with pytest.raises(RecipeError, match=r"the source 'a' has its rows by models.tokenizer"):
+        write_adapter(recipe, Pool.of_recipe(recipe), tmp_path / "adapter")
+
+
+def test_an_adapter_whose_base_was_given_a_head_is_told_the_reason(
+    tmp_path: Path, family: Path, save_pico: Save, save_adapter: Save
+) -> None:
+    base = save_pico(tmp_path / "tied", 3, tie_word_embeddings=True)
+    folders = [save_adapter(tmp_path / name, base, seed, target_modules=["q_proj"]) for seed, name in enumerate("ab")]
+    named = tuple(Source(path.name, ModelReference(adapter=str(path), base=ModelReference(str(base)))) for path in folders)
+    apart = Source("apart", ModelReference(str(family / "a")))
+    recipe = recipe_of((*named, apart), "linear", weigh(0.5, 0.3, 0.2))
+    with pytest.raises(RecipeError, match=r"the source 'a' was given a head of its own"):
+        write_adapter(recipe, Pool.of_recipe(recipe), tmp_path / "adapter")
+
+
+def test_an_adapter_is_not_written_over_what_another_process_is_writing(sources: tuple[Source, ...], tmp_path: Path) -> None:
+    recipe = recipe_of(sources)
+    with partial_folder(tmp_path / "adapter", "build", ()) as first:
+        (first.path / "tensors").write_text("half")
+        with pytest.raises(ModelError, match="another process is writing"):
+            write_adapter(recipe, Pool.of_recipe(recipe), tmp_path / "adapter")
+        assert (first.path / "tensors").read_text() == "half"

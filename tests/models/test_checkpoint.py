@@ -239,6 +239,6 @@ def test_too_little_room_is_said_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(ModelError, match=r"writing the model to '.*model' needs 0.1 GB, and 0.0 GB are free"):
+    with pytest.raises(ModelError, match=r"writing the model to '.*model' needs 0.05 GB, and 1.0 MB are free"):
         write(dare, tmp_path / "out" / "model")
     assert not list((tmp_path / "out").iterdir())

@@ -266,3 +266,37 @@ def test_needs_are_told_by_the_dtypes_that_are_written(family: Path, make_recipe
 
     model: Built = built(recipe, Pool.of_recipe(recipe))
     assert model.n_bytes == sum(model.read(name).nbytes for name in model.shapes)
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_that_it_runs_in_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"'\.' is the folder that this runs in"):
+        partial.place_for(Path())
+    assert partial.place_for(Path("model")) == tmp_path / "model"
+
+
+@pytest.mark.parametrize("file", ["out", "out/model.partial"])
+def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(ModelError, match=f"cannot be written, as '{tmp_path / file}' is a file"):
+        partial.place_for(tmp_path / "out" / "model")
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    """Also by what is written in one go, as adapters and statistics are."""
+    with partial.partial_folder(tmp_path / "model", "build", ()) as first:
+        (first.path / "tensors").write_text("half")
+        with pytest.raises(ModelError, match="another process is writing"), partial.partial_folder(tmp_path / "model", "b", ()):
+            pytest.fail("two at once")
+        assert (first.path / "tensors").read_text() == "half"
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["tensors"]
+
+
+def test_what_cannot_be_gone_on_with_is_not_left_by_an_interrupt(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), partial.partial_folder(tmp_path / "model", "adapter", ()):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

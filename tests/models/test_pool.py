@@ -518,3 +518,10 @@ def test_the_first_chat_template_is_taken(tmp_path: Path) -> None:
 
     assert Pool(base=str(family / "base"), sources=[str(chat)]).tokenizer.chat_template == "{{ messages }}"
     assert Pool(base=str(family / "base"), sources=[str(family / "ja")]).tokenizer.chat_template is None
+
+
+def test_two_names_of_one_model_are_both_kept_beside_a_tokenizer(family: Path) -> None:
+    sources = [{"name": name, "model": str(family / "a")} for name in "xy"]
+    pool = Pool(base=str(family / "base"), sources=sources, tokenizer="y")
+    assert [source.name for source in pool.sources] == ["x", "y"]
+    assert pool.sources[0].shapes == pool.sources[1].shapes

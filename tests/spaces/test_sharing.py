@@ -146,6 +146,8 @@ def test_bounds_may_say_where_the_search_begins() -> None:
         ({"filters": ["mpl"]}, "no tensor is left for 'mpl'"),
         ({"filters": ["self_attn", "q_proj"]}, "no tensor is left for 'q_proj'"),
         ({"filters": "mlp"}, "filters must be a list"),
+        ({"filters": 5}, "filters must be a list"),
+        ({"filters": {"mlp": 1}}, "filters must be a list"),
         ({"filters": ["mlp", "mlp"]}, "names one twice"),
     ],
 )

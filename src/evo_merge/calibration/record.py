@@ -18,7 +18,6 @@ FISHER, GRAM = "fisher", "gram"
 KINDS: Final = (FISHER, GRAM)
 FILE: Final = "statistics.json"
 _VERSION = 1
-_SAMPLE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +80,6 @@ def read_record(folder: Path) -> StatisticsRecord:
         raise RecipeError(f"'{folder / FILE}' cannot be read as a record of statistics; gather them again") from error
 
 
-def digest_of_file(path: Path) -> str:
-    """A digest of a file's size, beginning and end: 64 hexadecimal digits, in no time for files of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        digest.update(f"{size}\n".encode())
-        for start in (0, max(0, size - _SAMPLE)):
-            file.seek(start)
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
-
-
 def folder_of(method: MergeMethod) -> Path:
     """Where a method's statistics lie; raises ``RecipeError`` where it is not said."""
     kind, folder = kind_of(method), getattr(method, "statistics", None)
@@ -120,7 +107,7 @@ def pinned(method: MergeMethod) -> MergeMethod:
     if kind_of(method) is None or not getattr(method, "statistics", None):
         return method
     check_statistics(method, ())
-    return replace(method, digest=_digest(folder_of(method)))  # type: ignore[type-var]  # methods are dataclasses
+    return replace(method, digest=digest_of_record(folder_of(method)))  # type: ignore[type-var]  # methods are dataclasses
 
 
 def check_statistics(method: MergeMethod, sources: Sequence[str]) -> None:
@@ -135,10 +122,10 @@ def check_statistics(method: MergeMethod, sources: Sequence[str]) -> None:
     record = read_record(folder)
     if record.kind != kind:
         raise RecipeError(f"the statistics in '{folder}' are of kind '{record.kind}'; this method takes '{kind}'")
-    if meant is not None and meant != _digest(folder):
+    if meant is not None and meant != digest_of_record(folder):
         raise RecipeError(
             f"the statistics in '{folder}' are not those that the recipe was made with (digest {meant[:12]}…, found "
-            f"{_digest(folder)[:12]}…); name those, or leave the digest out to take these"
+            f"{digest_of_record(folder)[:12]}…); name those, or leave the digest out to take these"
         )
     if unknown := [name for name in sources if name not in record.sources]:
         raise RecipeError(
@@ -147,5 +134,6 @@ def check_statistics(method: MergeMethod, sources: Sequence[str]) -> None:
         )
 
 
-def _digest(folder: Path) -> str:
+def digest_of_record(folder: Path) -> str:
+    """Which statistics a folder holds: 64 hexadecimal digits."""
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()

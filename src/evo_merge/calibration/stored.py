@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from evo_merge.calibration.record import GRAM, SourceRecord, check_statistics, digest_of_file, folder_of, kind_of, read_record
+from evo_merge.calibration.record import GRAM, SourceRecord, check_statistics, folder_of, kind_of, read_record
 from evo_merge.errors import RecipeError
+from evo_merge.fingerprints import digest_of_file, is_same
+from evo_merge.models.aligned import AlignedModel
 from evo_merge.recipe import recipe_hash
 
 if TYPE_CHECKING:
@@ -20,9 +22,13 @@ if TYPE_CHECKING:
 
 
 def identity(model: Model) -> str:
-    """Tells a model's weights from others': the fingerprint of its files, of a recipe's model with that of the recipe."""
+    """Tells a model's weights from others': the fingerprint of its files, of a recipe's model with that of the recipe.
+
+    Of a model whose rows are matched by token it also says which row is which token's, as statistics are in that order.
+    """
     recipe = model.reference.recipe
-    return model.fingerprint if recipe is None else f"{recipe_hash(recipe)} {model.fingerprint}"
+    told = model.fingerprint if recipe is None else f"{recipe_hash(recipe)} {model.fingerprint}"
+    return f"{told} rows {model.rows_digest}" if isinstance(model, AlignedModel) else told
 
 
 class SourceStatistics:
@@ -61,10 +67,10 @@ class SourceStatistics:
 
     def _open(self, source: str, record: SourceRecord, model: Model) -> dict[str, Any]:
         """The file of every tensor, after checking that files and model are those of the record."""
-        if record.fingerprint != identity(model):
+        if not is_same(record.fingerprint, identity(model)):
             raise RecipeError(
-                f"the statistics in '{self._folder}' of '{source}' were gathered on '{record.model}', whose weights are not "
-                f"those of '{model.reference}'; gather them again"
+                f"the statistics in '{self._folder}' of '{source}' were gathered on '{record.model}', whose weights or rows "
+                f"are not those of '{model.reference}'; gather them again"
             )
         handles: dict[str, Any] = {}
         for file, digest in record.files.items():

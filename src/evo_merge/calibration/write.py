@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from evo_merge.calibration.gather import fisher_information, gram_matrices
-from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, digest_of_file
+from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord
 from evo_merge.calibration.stored import identity
-from evo_merge.errors import ConfigError, ModelError
+from evo_merge.errors import ModelError
+from evo_merge.fingerprints import digest_of_file
 from evo_merge.models.checks.kinds import REARRANGED
+from evo_merge.models.partial import partial_folder, place_for
 from evo_merge.models.skeleton import are_views, as_in_files, empty_model, refuse_lacking
 from evo_merge.seeds import child_seed
 
@@ -53,11 +52,11 @@ def write_statistics(
         settings: What the record says of how it was made.
 
     Raises:
-        ConfigError: The folder holds something.
+        ModelError: The folder holds something, cannot be made, or is being written.
         EvoMergeError: A model or the texts cannot be read.
     """
     records: dict[str, SourceRecord] = {}
-    with _appearing(folder) as partial:
+    with partial_folder(place_for(folder), "statistics", ()) as partial:
         for number, source in enumerate(sources):
             rows = rows_of(source)
             model = _loaded(source, device)
@@ -66,13 +65,13 @@ def write_statistics(
             else:
                 parts, scale = gram_matrices(model, rows, limit), 1.0
             stem = f"{number:02d}-" + re.sub(r"[^\w.-]", "_", source.name)
-            files, n_weights = _saved(partial, stem, parts, source)
+            files, n_weights = _saved(partial.path, stem, parts, source)
             tokens = sum(map(len, rows))
             of_model = (str(source.reference), identity(source))
             records[source.name] = SourceRecord(*of_model, files, n_weights, len(rows), tokens, scale)
             del model
         record = StatisticsRecord(kind, dict(settings), records)
-        record.write(partial)
+        record.write(partial.path)
     return record
 
 
@@ -118,27 +117,3 @@ def _saved(folder: Path, stem: str, parts: Iterator[dict[str, Tensor]], source: 
             f"'{source.config.model_type}' are others), so that merge=regmean would be the plain average; use merge=fisher"
         )
     return digests, n_weights
-
-
-def refuse_occupied(folder: Path) -> None:
-    """Raise ``ConfigError`` where the folder holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"'{folder}' exists and is not empty; choose another folder with out=DIR")
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes its name when everything went well, and else is gone."""
-    refuse_occupied(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

@@ -11,6 +11,7 @@ from evo_merge.command_line import nearest
 from evo_merge.interchange.document import Document, Place
 from evo_merge.interchange.mergekit_config import model_named
 from evo_merge.recipe import ModelReference
+from evo_merge.tokenizer_rule import BASE, UNION
 
 METHODS: Final = ("linear", "task_arithmetic", "ties", "dare_ties", "slerp")
 WITH_BASE: Final = ("task_arithmetic", "ties", "dare_ties")
@@ -65,7 +66,7 @@ class EvolveGenome:
         names_base: Whether the file lists the base among the models.
         method: Name of the merge method.
         base: ``base_model``; ``None`` where the method takes none.
-        tokenizer_source: As it stands there.
+        tokenizer_source: ``base``, ``union``, or a model.
         layers: ``layer_granularity``; ``None`` where one set of genes is for all layers.
         normalize: What it is, or would be by default.
         negative: ``allow_negative_weights``.
@@ -85,7 +86,7 @@ class EvolveGenome:
     names_base: bool
     method: str
     base: ModelReference | None
-    tokenizer_source: str | None
+    tokenizer_source: str | ModelReference | None
     layers: int | None
     normalize: bool
     negative: bool
@@ -145,7 +146,7 @@ def parse(document: Document, folder: Path | None = None) -> EvolveGenome:
         names_base=len(sources) < len(models),
         method=method,
         base=base,
-        tokenizer_source=None if genome.get("tokenizer_source") is None else str(genome["tokenizer_source"]),
+        tokenizer_source=_tokenizer_source(document, genome, folder),
         layers=layers if layers is not None and layers > 0 else None,
         normalize=_flag(document, genome, ("genome", "normalize"), default=method in ("ties", "dare_ties", "linear")),
         negative=_flag(document, genome, ("genome", "allow_negative_weights"), default=False),
@@ -159,6 +160,13 @@ def parse(document: Document, folder: Path | None = None) -> EvolveGenome:
         chat_template=_flag(document, fields, ("apply_chat_template",), default=True),
         multiturn=_flag(document, fields, ("fewshot_as_multiturn",), default=True),
     )
+
+
+def _tokenizer_source(document: Document, genome: Mapping[str, Any], folder: Path | None) -> str | ModelReference | None:
+    source = genome.get("tokenizer_source")
+    if source is None or source in (BASE, UNION):
+        return source
+    return model_named(document, source, ("genome", "tokenizer_source"), folder)
 
 
 def _check_slerp(document: Document, models: tuple[ModelReference, ...], *, is_plain: bool) -> None:

@@ -1,7 +1,7 @@
 """A genome of mergekit-evolve as an experiment of ours: the same merges by the same optimizer, and what differs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from evo_merge.interchange.document import Document
 from evo_merge.interchange.evolve_genome import EvolveGenome, EvolveTask, parse
 from evo_merge.interchange.mergekit_stacks import source_names
 from evo_merge.recipe import ModelReference, reference_record
+from evo_merge.tokenizer_rule import BASE
 
 # What mergekit does where its YAML does not say, and we by default do not (docs/methods.md).
 _PEERS_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {"dare_ties": {"rescale": "norm"}, "ties": {"equals": "sorted"}}
@@ -78,11 +79,17 @@ def _models(genome: EvolveGenome) -> dict[str, Any]:
         "sources": [{"name": name, **_record(model)} for name, model in zip(names, genome.models, strict=True)],
         "out_dtype": "bfloat16",
     }
-    if (wanted := genome.tokenizer_source) is not None:  # base, union, or one of the models
-        models["tokenizer"] = next(
-            (name for name, each in zip(names, genome.models, strict=True) if str(each) == wanted), wanted
-        )
+    if (wanted := genome.tokenizer_source) is not None:
+        models["tokenizer"] = wanted if isinstance(wanted, str) else _name_of(wanted, names, genome)
     return models
+
+
+def _name_of(model: ModelReference, names: Sequence[str], genome: EvolveGenome) -> str:
+    """What the experiment calls a model; raises ``RecipeError`` where it is none of the merge."""
+    known = dict(zip(genome.models, names, strict=True)) | ({} if genome.base is None else {genome.base: BASE})
+    if model not in known:
+        raise genome.document.error(("genome", "tokenizer_source"), f"'{model}' is none of the models of the merge")
+    return known[model]
 
 
 def _merge(genome: EvolveGenome) -> dict[str, Any]:

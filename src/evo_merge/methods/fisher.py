@@ -20,8 +20,7 @@ class Fisher:
         statistics: Folder of the statistics; there is no merge without.
         digest: Which statistics these are; filled in when a search begins.
         floor: The least information that an entry counts with, as a share of the mean: entries that matter to no source
-            become the plain average. The authors have 1e-6, of
-            the information as they scale it.
+            become the plain average. The authors have 1e-6, of the information as they scale it.
     """
 
     statistics: str | None = None

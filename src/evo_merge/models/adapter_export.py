@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evo_merge.errors import ConfigError, ModelError, RecipeError, UnusableCandidateError
+from evo_merge.errors import ConfigError, RecipeError, UnusableCandidateError
 from evo_merge.models.adapter_space import AdapterSpace, MergedAdapters
-from evo_merge.models.adapters import ADAPTER_FILE, LowRank
+from evo_merge.models.adapters import ADAPTER_CONFIG, ADAPTER_FILE, LowRank
+from evo_merge.models.partial import partial_folder, place_for
 from evo_merge.models.pool import Pool
 from evo_merge.recipe import ParameterSpaceRecipe, Recipe, to_yaml
 
@@ -57,34 +56,24 @@ def write_adapter(
     Raises:
         ConfigError: ``rank`` is below 1.
         RecipeError: The recipe is no adapter, or does not fit itself; the message says what to do instead.
-        ModelError: The folder holds something, or an adapter cannot be read.
+        ModelError: The folder holds something, cannot be made or is being written, or an adapter cannot be read.
         UnusableCandidateError: The matrices are not finite.
     """
     if rank is not None and rank < 1:
         raise ConfigError(f"rank must be 1 or more, or null for the sum of the adapters' ranks, got {rank}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
+    folder = place_for(folder)
     merged = _merged(recipe, pool, allowed_code)
     factors = {name: found for name in merged.family.base.shapes if (found := _factors(merged, name)) is not None}
     if not factors:
         raise RecipeError("the merge adds nothing to the base: all weights are 0; choose others")
     if rank is not None:
         factors = _cut(factors, rank)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        save_file(_in_files(factors), partial / ADAPTER_FILE, metadata={"format": "pt"})
-        (partial / ADAPTER_FILE).chmod(0o644)  # safetensors writes for the owner alone
-        settings = _settings(factors, merged)
-        (partial / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (partial / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with partial_folder(folder, "adapter", ()) as partial:
+        save_file(_in_files(factors), partial.path / ADAPTER_FILE, metadata={"format": "pt"})
+        (partial.path / ADAPTER_FILE).chmod(0o644)  # safetensors writes for the owner alone
+        settings = json.dumps(_settings(factors, merged), indent=2, sort_keys=True)
+        (partial.path / ADAPTER_CONFIG).write_text(settings + "\n", encoding="utf-8")
+        (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
 
 
 def truncated(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:

@@ -6,8 +6,10 @@ import torch
 
 from evo_merge.models.adapted_weights import AdaptedWeights
 from evo_merge.models.adapters import Adapter, LowRank
+from evo_merge.models.aligned import AlignedModel
 from evo_merge.models.pool import Model, Pool, StoredModel
 from evo_merge.models.reference import ModelFiles
+from evo_merge.models.untied import UntiedModel
 from evo_merge.recipe import ParameterSpaceRecipe
 
 
@@ -42,6 +44,8 @@ def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> F
     models = [pool.open(source.name, source.reference) for source in recipe.sources]
     adapted: list[tuple[StoredModel, AdaptedWeights]] = []
     for model in models:
+        if why := _changed_by_the_pool(model):
+            return f"the source '{model.name}' {why}"
         if not isinstance(model, StoredModel) or not isinstance(model.weights, AdaptedWeights):
             return f"the source '{model.name}' is no adapter; name all sources as {{adapter: DIR, base: MODEL}}"
         adapted.append((model, model.weights))
@@ -62,6 +66,15 @@ def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> F
 
 def _without_adapter(files: ModelFiles) -> ModelFiles:
     return ModelFiles(files.folder, files.gguf, hub=files.hub)
+
+
+def _changed_by_the_pool(model: Model) -> str | None:
+    """What the pool has made of a model for the sake of others, by which it is no longer its base and a sum; or ``None``."""
+    if isinstance(model, AlignedModel):
+        return "has its rows by models.tokenizer, which is no sum of products"
+    if isinstance(model, UntiedModel):
+        return "was given a head of its own, as other models have one; put all on models that do, or on none"
+    return None
 
 
 def _more_than_products(adapter: Adapter, base: Model) -> str | None:

@@ -19,6 +19,7 @@ from evo_merge.models.layer_path import EMBEDDING, HEAD
 from evo_merge.models.skeleton import empty_model
 
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 _UNTIE = "save the base with tie_word_embeddings=false and a head of its own, and put it on that"
 # Starts that also change the base, so that the adapter belongs to a base that lies in no file.
 _CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")

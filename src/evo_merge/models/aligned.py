@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evo_merge.errors import ModelError, RecipeError
 from evo_merge.models.merged_tokenizer import union_tokenizer, with_tokens
-from evo_merge.models.vocabulary import ZERO, Giver, Vocabulary, Words, renumbered_config
+from evo_merge.models.vocabulary import ZERO, Giver, Vocabulary, Words, digest_of_rows, renumbered_config
 from evo_merge.tokenizer_rule import BASE, UNION, TokenizerRule, TokenRow
 
 if TYPE_CHECKING:
@@ -196,6 +196,11 @@ class AlignedModel:
     def fingerprint(self) -> str:
         """As in the model itself."""
         return self.own.fingerprint
+
+    @property
+    def rows_digest(self) -> str:
+        """Tells which rows of the model are which of the merge, from others."""
+        return digest_of_rows(self._rows)
 
     @property
     def _vocabulary(self) -> Vocabulary:

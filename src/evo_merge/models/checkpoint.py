@@ -15,7 +15,8 @@ from evo_merge import __version__
 from evo_merge.errors import ModelError
 from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
-from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder
+from evo_merge.models.identity import weights_told
+from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder, place_for
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, write_tensor
@@ -36,19 +37,18 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     interrupted is gone on with (``evo_merge.models.partial``).
 
     Raises:
-        ModelError: The folder holds something, there is not enough room, or another process is writing it.
+        ModelError: The folder holds something or cannot be made, there is not enough room, or another process is writing it.
         RecipeError: The recipe does not fit the pool.
         IncompatibleModelsError: The pool's models do not fit each other.
         UnusableCandidateError: The merged weights are not finite.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
+    folder = place_for(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     model = built(recipe, pool, allowed_code)
     shards = _shards(recipe, model)
     needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free + already_written(folder)
     if needed > free:
-        raise ModelError(f"writing the model to '{folder}' needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise ModelError(f"writing the model to '{folder}' needs {gigabytes(needed)}, and {gigabytes(free)} are free")
     try:
         with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
             _write_weights(model, shards, partial)
@@ -97,9 +97,9 @@ def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder
 
 def _identity(recipe: Recipe, pool: Pool, shards: Sequence[Shard], allowed_code: tuple[str, ...]) -> str:
     """One line that is the same where every byte of the weights would be."""
-    models = [*pool.models, *(path_models(recipe, pool, allowed_code).values() if isinstance(recipe, DataFlowRecipe) else ())]
+    models = path_models(recipe, pool, allowed_code).values() if isinstance(recipe, DataFlowRecipe) else ()
     parts = [f"evo-merge {__version__}", f"torch {torch.__version__}"]
-    parts += [model.fingerprint for model in models]
+    parts += weights_told(recipe, (*pool.models, *pool.givers, *models), allowed_code)
     digest = hashlib.sha256("\n".join(parts).encode())
     for shard in shards:
         digest.update(shard.file.encode() + shard.header)  # the recipe is in it

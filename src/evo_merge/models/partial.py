@@ -61,10 +61,11 @@ def partial_folder(folder: Path, identity: str, shards: Sequence[Shard]) -> Iter
     """What will be ``folder`` when the block has ended without an exception.
 
     An interrupt (Ctrl-C, a kill) leaves ``<folder>.partial``, and the next call with the same identity goes on with it. Any
-    other exception removes it, for it would come again.
+    other exception removes it, for it would come again. Without shards there is nothing to go on with, and an interrupt
+    removes it, too.
 
     Args:
-        folder: Does not exist, or is empty.
+        folder: From ``place_for``.
         identity: One line that tells this build from others; what another left is thrown away.
         shards: What will be written; only these files are kept of what is found.
 
@@ -89,9 +90,24 @@ def partial_folder(folder: Path, identity: str, shards: Sequence[Shard]) -> Iter
                 folder.rmdir()
             os.replace(path, folder)
             flush_to_disk(folder.parent)
-        except Exception:
-            shutil.rmtree(path, ignore_errors=True)
+        except BaseException as error:
+            if isinstance(error, Exception) or not shards:
+                shutil.rmtree(path, ignore_errors=True)
             raise
+
+
+def place_for(folder: Path) -> Path:
+    """The absolute path of a folder that is to be written; raises ``ModelError`` where it cannot be."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"'{folder}' exists and is not empty; choose another folder")
+    path = folder.resolve()
+    if path == Path.cwd():
+        raise ModelError(f"'{folder}' is the folder that this runs in, which cannot be replaced; name one to be made in it")
+    above = next(each for each in path.parents if each.exists())
+    for each in (above, path.with_name(path.name + SUFFIX)):
+        if each.exists() and not each.is_dir():
+            raise ModelError(f"'{folder}' cannot be written, as '{each}' is a file; choose another folder")
+    return path
 
 
 def is_disk_full(error: BaseException) -> bool:

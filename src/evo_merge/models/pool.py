@@ -13,7 +13,9 @@ from torch import Tensor
 
 from evo_merge.errors import ConfigError, ModelError, RecipeError
 from evo_merge.findings import Finding
+from evo_merge.fingerprints import add_ends, with_settings
 from evo_merge.licences import StatedLicence
+from evo_merge.models.adapters import ADAPTER_CONFIG
 from evo_merge.models.aligned import AlignedModel, Alignment, own_rows
 from evo_merge.models.checks.kinds import of_error
 from evo_merge.models.description import read_config, read_generation_config, read_tokenizer
@@ -37,7 +39,6 @@ from evo_merge.recipe import (
 from evo_merge.tokenizer_rule import BASE, TokenizerRule, tokenizer_record
 
 _TIED_COPY = "lm_head.weight"
-_SAMPLE = 1 << 20  # bytes
 _COMPUTED = ".rotary_emb.inv_freq"  # older transformers stored it
 RESIDENCIES = ("auto", "device", "host", "disk")
 COMPILE = ("auto", "always", "never")
@@ -136,20 +137,17 @@ class StoredModel:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of each file's size, beginning and end."""
+        """A digest of each file's size, beginning and end; of an adapter with that of its settings."""
         files = self.files
         patterns = [(files.folder, files.gguf or "*.safetensors")]
         if files.adapter is not None:
             patterns.append((files.adapter, "*.safetensors"))
         digest = hashlib.sha256()
         for path in (path for folder, pattern in patterns for path in sorted(folder.glob(pattern))):
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                digest.update(f"{path.name} {size}\n".encode())
-                for start in (0, max(0, size - _SAMPLE)):
-                    file.seek(start)
-                    digest.update(file.read(_SAMPLE))
-        return digest.hexdigest()
+            digest.update(f"{path.name} ".encode())
+            add_ends(digest, path)
+        weights = digest.hexdigest()
+        return weights if files.adapter is None else with_settings(weights, files.adapter / ADAPTER_CONFIG)
 
     @cached_property
     def _checked(self) -> set[str]:
@@ -344,15 +342,15 @@ class Pool:
         named = ([Source(BASE, first)] if has_base and first is not None else []) + list(members)
         ours = {model.reference: model for model in self.models}
         opened = [ours.get(each.reference) or self._open(each.name, each.reference, ()) for each in named]
-        everyone = {model.reference: model for model in (*opened, *self.models)}
-        known = dict(zip(everyone, tied_alike(list(everyone.values())), strict=True))
-        models = tuple(known[model.reference] for model in opened)
+        once = dict.fromkeys((*opened, *self.models))  # one reference may have two names
+        known = dict(zip(once, tied_alike(list(once)), strict=True))
+        models = tuple(known[model] for model in opened)
         try:
             alignment = Alignment(rule, tuple(each.name for each in named), models, has_base)
         except RecipeError as error:
             raise ConfigError(f"models.{error}") from error
-        self.base = None if self.base is None else AlignedModel(known[self.base.reference], alignment)
-        self.sources = tuple(AlignedModel(known[source.reference], alignment) for source in self.sources)
+        self.base = None if self.base is None else AlignedModel(known[self.base], alignment)
+        self.sources = tuple(AlignedModel(known[source], alignment) for source in self.sources)
         return alignment
 
     def _as_stored(self) -> "Pool":
@@ -368,10 +366,14 @@ class Pool:
     def models_in(self, recipe: Recipe) -> tuple[Model, ...]:
         """Those of the pool's models whose weights a recipe takes, itself or by a recipe inside it."""
         inside = set(_references_in(recipe))
-        givers = () if self._alignment is None else self._alignment.models  # of rows
+        return tuple(model for model in (*self.models, *self.givers) if model.reference in inside)
+
+    @property
+    def givers(self) -> tuple[Model, ...]:
+        """The models that give rows of embeddings and head, and are not merged themselves."""
         ours = {model.reference for model in self.models}
-        models = (*self.models, *(model for model in givers if model.reference not in ours))
-        return tuple(model for model in models if model.reference in inside)
+        models = () if self._alignment is None else self._alignment.models
+        return tuple(model for model in models if model.reference not in ours)
 
     @property
     def leader(self) -> Model:

@@ -10,24 +10,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from evo_merge.errors import ModelError
+from evo_merge.models.shard import NAMES
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _LFS = b"version https://git-lfs"
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
-# Names that safetensors headers give to dtypes.
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+_DTYPES = {name: dtype for dtype, name in NAMES.items()}  # by their names in headers
 
 
 def _unmixable(where: str, tensor: str, dtype: str) -> ModelError:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # Names that safetensors gives to dtypes, in its own order: tensors of a later dtype lie further in front.
-_NAMES = {
+NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
     torch.int8: "I8",
@@ -31,7 +31,7 @@ _NAMES = {
     torch.float64: "F64",
     torch.int64: "I64",
 }
-_RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
+_RANKS = {dtype: rank for rank, dtype in enumerate(NAMES)}
 _ALIGNMENT = 8
 
 
@@ -63,7 +63,7 @@ class Shard:
         end = 0
         for name in self.names:
             start, end = end, end + self.n_bytes(name)
-            entries[name] = {"dtype": _NAMES[self.dtypes[name]], "shape": self.shapes[name], "data_offsets": [start, end]}
+            entries[name] = {"dtype": NAMES[self.dtypes[name]], "shape": self.shapes[name], "data_offsets": [start, end]}
         text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
         text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT)
         return len(text).to_bytes(8, "little") + text

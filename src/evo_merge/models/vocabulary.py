@@ -5,6 +5,7 @@ token; else, where one model alone has it, that model's; else the mean of those 
 source adds nothing to the base by a token that it does not know.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -197,6 +198,12 @@ class Vocabulary:
         return torch.promote_types(own, torch.float32) if bool((places == MEAN).any()) else own
 
     @cached_property
+    def digest(self) -> str:
+        """Tells the rows of the merge, and whose they are, from others."""
+        counts = torch.tensor([self.n_rows, self.n_named, self.pads])
+        return digest_of_rows(counts, self.given_by, *self.given_rows)
+
+    @cached_property
     def _nameless(self) -> Tensor:
         """Rows of the merge that no token has."""
         free = torch.ones(self.n_rows, dtype=torch.bool)
@@ -208,6 +215,14 @@ class Vocabulary:
     @cached_property
     def _forced(self) -> Tensor:
         return torch.tensor([self.numbers[token] for token, giver in self.given.items() if giver.force], dtype=torch.int64)
+
+
+def digest_of_rows(*rows: Tensor) -> str:
+    """Tells numbers of rows, each ``(n,)`` int64, from others: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for each in rows:
+        digest.update(f"{len(each)}\n".encode() + each.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def renumbered_config(config: Any, vocabulary: Vocabulary, words: Words) -> Any:

@@ -175,8 +175,10 @@ def _check(granularity: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{where}: smooth needs points to go through; say how many with groups, or every how many with layers"
         )
-    filters = granularity.get("filters") or ()
-    if isinstance(filters, str) or not all(isinstance(each, str) and each for each in filters):
+    filters = granularity.get("filters")
+    filters = () if filters is None else filters
+    is_list = isinstance(filters, Sequence) and not isinstance(filters, str)
+    if not is_list or not all(isinstance(each, str) and each for each in filters):
         raise ConfigError(f"{where}.filters must be a list of parts of names, as [self_attn, mlp], got {filters!r}")
     if len(set(filters)) < len(filters):
         raise ConfigError(f"{where}.filters names one twice; name each once")
