@@ -16,6 +16,7 @@ from evo_merge.methods.entrywise import form_of
 from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.compatibility import refuse_unmixable, refuse_unroutable
 from evo_merge.models.finite import is_finite
+from evo_merge.models.identity import weights_told
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
@@ -217,5 +218,7 @@ class BuiltModel:
 
     @property
     def fingerprint(self) -> str:
-        """Those of its models."""
-        return " ".join(model.fingerprint for model in self._pool.models)
+        """Those of its models, and of what else its weights are made from."""
+        assert self.reference.recipe is not None
+        models = (*self._pool.models, *self._pool.givers)
+        return " ".join(weights_told(self.reference.recipe, models, self.allowed_code))
