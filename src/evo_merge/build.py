@@ -36,11 +36,12 @@ def _job(config: DictConfig) -> None:
     from evo_merge.models.checkpoint import write_checkpoint
     from evo_merge.models.merging import dropped_sources, refuse_idle_rules
     from evo_merge.models.pool import Pool
+    from evo_merge.models.reference import pinned_recipe
     from evo_merge.recipe import ParameterSpaceRecipe
     from evo_merge.report.model_card import adapter_card, recipe_card
     from evo_merge.report.write import replace_text
 
-    recipe, out = load_any(Path(str(config.recipe)).expanduser()), Path(str(config.out)).expanduser()
+    recipe, out = pinned_recipe(load_any(Path(str(config.recipe)).expanduser())), Path(str(config.out)).expanduser()
     pool = Pool.of_recipe(recipe)
     if isinstance(recipe, ParameterSpaceRecipe):
         refuse_idle_rules(recipe, pool.leader.shapes)

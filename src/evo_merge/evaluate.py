@@ -85,14 +85,15 @@ def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
     """The pool and recipe of a checkpoint or a recipe file."""
     from evo_merge.baselines import single_model
     from evo_merge.models.pool import Pool
-    from evo_merge.recipe import ModelReference, load
+    from evo_merge.models.reference import pinned_recipe
+    from evo_merge.recipe import load
 
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        recipe = load(path)
+        recipe = pinned_recipe(load(path))
         return Pool.of_recipe(recipe), {"": recipe}
     pool = Pool(base=None, sources=[{"name": "model", "model": name}])
-    return pool, {"": single_model(ModelReference(model=name), pool.out_dtype)}
+    return pool, {"": single_model(pool.sources[0].reference, pool.out_dtype)}
 
 
 def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:

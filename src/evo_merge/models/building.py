@@ -21,6 +21,7 @@ from evo_merge.models.layer_path import check_path, check_scales, path_config, p
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Model, Pool
 from evo_merge.models.pool_licences import with_own
+from evo_merge.models.reference import pinned_recipe
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
 
 _FOR_THRESHOLDS = 4  # copies of a tensor that finding a threshold or a norm takes, one source after the other
@@ -165,14 +166,17 @@ class BuiltModel:
     licence: str | None = None  # where the cards of its models do not say
 
     @cached_property
-    def _pool(self) -> Pool:
+    def _recipe(self) -> Recipe:
         assert self.reference.recipe is not None
-        return Pool.of_recipe(self.reference.recipe)
+        return pinned_recipe(self.reference.recipe)
+
+    @cached_property
+    def _pool(self) -> Pool:
+        return Pool.of_recipe(self._recipe)
 
     @cached_property
     def _built(self) -> Built:
-        assert self.reference.recipe is not None
-        return built(self.reference.recipe, self._pool, self.allowed_code)
+        return built(self._recipe, self._pool, self.allowed_code)
 
     @property
     def config(self) -> Any:
@@ -219,6 +223,5 @@ class BuiltModel:
     @property
     def fingerprint(self) -> str:
         """Those of its models, and of what else its weights are made from."""
-        assert self.reference.recipe is not None
         models = (*self._pool.models, *self._pool.givers)
-        return " ".join(weights_told(self.reference.recipe, models, self.allowed_code))
+        return " ".join(weights_told(self._recipe, models, self.allowed_code))

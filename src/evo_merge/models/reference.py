@@ -4,9 +4,10 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evo_merge.errors import ModelError
-from evo_merge.recipe import ModelReference
+from evo_merge.recipe import ModelReference, Recipe, from_record, to_record
 
 BUILTIN = "builtin:"
 PACKAGE = "package:"
@@ -82,6 +83,22 @@ def pinned(reference: ModelReference, files: ModelFiles) -> ModelReference:
     # The hub's cache keeps each commit in a folder of its name.
     is_commit = files.folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", files.folder.name)
     return ModelReference(reference.model, files.folder.name) if is_hub_id(reference) and is_commit else reference
+
+
+def pinned_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with the commit of every hub id that it names, also inside recipes; raises ``ModelError`` as ``locate``."""
+    return from_record(_pinned_record(to_record(recipe)))
+
+
+def _pinned_record(record: Any) -> Any:
+    if isinstance(record, list):
+        return [_pinned_record(each) for each in record]
+    if not isinstance(record, dict):
+        return record
+    if isinstance(record.get("model"), str) and "revision" in record:
+        reference = ModelReference(record["model"], record["revision"])
+        return record | {"revision": pinned(reference, locate(reference)).revision} if is_hub_id(reference) else record
+    return {key: _pinned_record(each) for key, each in record.items()}
 
 
 def _builtin(name: str) -> ModelFiles:
