@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,8 @@ def _job(config: DictConfig) -> None:
         n_weights = len(next(model for model in pool.sources if model.name == name).shapes)
         counted = f"{source.texts} texts, {source.tokens} tokens, statistics of {source.weights} of {n_weights} weights"
         print(f"{name}: {counted}")  # noqa: T201
-    print(f"python -m evo_merge merge={_METHODS[config.kind]} merge.method.statistics={folder}")  # noqa: T201
+    models = [shlex.quote(word) for word in sys.argv[1:] if word.startswith("models")]  # the merge is of the same ones
+    print(" ".join([f"python -m evo_merge merge={_METHODS[config.kind]} merge.method.statistics={folder}", *models]))  # noqa: T201
 
 
 def _check_options(config: DictConfig) -> None:

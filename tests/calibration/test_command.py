@@ -179,7 +179,7 @@ def test_statistics_of_another_kind_of_other_sources_or_of_other_weights_are_ref
     (tmp_path / "other.yaml").write_text(to_yaml(named).replace("tiny_ja_math/math_a", "tiny_ja_math/math_b"))
     other = load(tmp_path / "other.yaml")
     assert isinstance(other, ParameterSpaceRecipe)
-    assert f"were gathered on '{TINY}/math_a', whose weights are not those of '{TINY}/math_b'" in refused(other)
+    assert f"were gathered on '{TINY}/math_a', whose weights or rows are not those of '{TINY}/math_b'" in refused(other)
 
 
 def changed(folder: Path, change: Any) -> ParameterSpaceRecipe:

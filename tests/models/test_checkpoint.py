@@ -56,7 +56,7 @@ def test_a_loaded_checkpoint_answers_as_the_candidate_did(
 def test_the_folder_holds_all_that_a_model_needs(tmp_path: Path, dare: ParameterSpaceRecipe, family: Path) -> None:
     folder = write(dare, tmp_path / "runs" / "model")
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "generation_config.json", "model.safetensors", "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]

@@ -52,6 +52,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     try:
         with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
             _write_weights(model, shards, partial)
+            (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
             if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
                 (partial.path / "mergekit.yaml").write_text(config, encoding="utf-8")
             # A path's tokenizer is its first model's, whatever else the pool holds.
