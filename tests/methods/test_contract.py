@@ -18,6 +18,7 @@ from transformers import LlamaConfig
 from evo_merge.calibration.record import FISHER, SourceRecord, StatisticsRecord, kind_of
 from evo_merge.calibration.stored import identity
 from evo_merge.fingerprints import digest_of_file
+from evo_merge.methods import parts
 from evo_merge.methods.base import (
     AlignedTensors,
     LinearMethod,
@@ -30,7 +31,6 @@ from evo_merge.methods.base import (
 )
 from evo_merge.methods.entrywise import Entrywise
 from evo_merge.methods.noise import EntryNoise
-from evo_merge.models import engine, merging
 from evo_merge.models.checks import facts
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
@@ -246,8 +246,7 @@ def test_chunks_and_order_change_no_bit(
     whole = merge_all(names, dtype=dtype)
     assert {name: tuple(tensor.shape) for name, tensor in whole.items()} == TENSORS
     for size in (1, 7, 64):
-        monkeypatch.setattr(merging, "_CHUNK", size)
-        monkeypatch.setattr(engine, "_CHUNK", size)
+        monkeypatch.setattr(parts, "_PART", size)
         shuffled = random.Random(size).sample(names, len(names))
         pieces = merge_all(shuffled, dtype=dtype)
         assert all(torch.equal(whole[name], pieces[name]) for name in names)

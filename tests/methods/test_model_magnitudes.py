@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo_merge.methods import model_magnitudes
+from evo_merge.methods import parts
 from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, TaskVectors
 from evo_merge.methods.model_magnitudes import ModelMagnitudes, ModelThresholds
 
@@ -31,7 +31,7 @@ def magnitudes_of(tensors: list[Tensor], dtype: torch.dtype = torch.float32) -> 
         for tensor in tensors:
             yield TaskVectors((tensor.flatten(),), torch.full((tensor.numel(),), 0.25, dtype=tensor.dtype), dtype)
 
-    return ModelMagnitudes(through)
+    return ModelMagnitudes(through, dtype)
 
 
 def kth(tensors: list[Tensor], density: float, dtype: torch.dtype = torch.float32) -> float:
@@ -47,7 +47,7 @@ def kth(tensors: list[Tensor], density: float, dtype: torch.dtype = torch.float3
 def test_a_threshold_is_that_of_all_tensors_put_together(
     kind: str, dtype: torch.dtype, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_magnitudes, "_PIECE", piece)
+    monkeypatch.setattr(parts, "_PART", piece)
     tensors = tensors_of(kind, 0)
     magnitudes = magnitudes_of(tensors, dtype)
     together = magnitudes.thresholds(DENSITIES)
@@ -59,7 +59,7 @@ def test_a_threshold_is_that_of_all_tensors_put_together(
 
 def test_denormal_task_vectors_are_told_apart() -> None:
     tensors = [torch.tensor([1e-45, -6e-45]), torch.tensor([3e-45, 0.0])]
-    magnitudes = ModelMagnitudes(lambda: (TaskVectors((tensor,), None, torch.float32) for tensor in tensors))
+    magnitudes = ModelMagnitudes(lambda: (TaskVectors((tensor,), None, torch.float32) for tensor in tensors), torch.float32)
     assert magnitudes.thresholds([0.5])[0.5].magnitude == float(tensors[1][0])
 
 
@@ -77,7 +77,7 @@ def test_the_tensors_are_gone_through_only_for_what_is_not_known() -> None:
         passes += 1
         return (TaskVectors((tensor.flatten(),), None, torch.float32) for tensor in tensors)
 
-    magnitudes = ModelMagnitudes(through)
+    magnitudes = ModelMagnitudes(through, torch.float32)
     magnitudes.thresholds(DENSITIES)
     assert passes == 2  # bins, and all that DENSITIES lie in
     magnitudes.thresholds([*DENSITIES, 0.3501])  # in the bin of 0.35

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evo_merge.errors import RecipeError, UnusableCandidateError
-from evo_merge.methods import model_magnitudes
+from evo_merge.methods import parts
 from evo_merge.methods.base import method_from_recipe
 from evo_merge.methods.entrywise import Form
 from evo_merge.models import engine
@@ -74,7 +74,7 @@ def test_compiled_in_chunks_and_written_to_disk_it_is_the_same_bytes(
     for residency in ("host", "disk"):
         assert same_bytes(assembled(recipe, "always", residency), expected)
         for chunk in (7, 1 << 16):
-            monkeypatch.setattr(engine, "_CHUNK", chunk)
+            monkeypatch.setattr(parts, "_PART", chunk)
             assert same_bytes(assembled(recipe, "never", residency), expected)
 
 
@@ -85,8 +85,7 @@ def test_trimmed_over_the_whole_model_it_is_the_same_bytes(
     recipe = make("ties", deep, rule("ties"), options={"trim": "model"}, out_dtype="bfloat16")
     write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
     expected = load_file(tmp_path / "model" / "model.safetensors")
-    monkeypatch.setattr(engine, "_CHUNK", 7)
-    monkeypatch.setattr(model_magnitudes, "_PIECE", 11)
+    monkeypatch.setattr(parts, "_PART", 7)
     for residency in ("host", "disk"):
         assert same_bytes(assembled(recipe, "always", residency), expected)
         assert same_bytes(assembled(recipe, "never", residency), expected)

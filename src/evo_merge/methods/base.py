@@ -155,9 +155,9 @@ def sum_over_models(values: Tensor | Sequence[Tensor]) -> Tensor:
     Half precisions are summed in ``float32`` and rounded once, as torch does: a vote may hang on the last bit.
     """
     dtype = values[0].dtype
-    total = values[0].to(torch.promote_types(dtype, torch.float32))
+    total = values[0].to(torch.promote_types(dtype, torch.float32), copy=True)
     for value in values[1:]:
-        total = total + value
+        total += value
     return total.to(dtype)
 
 

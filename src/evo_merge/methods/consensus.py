@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import NO_SHARE, AlignedTensors, Parameter, sum_over_models
+from evo_merge.methods.bitmasks import bits_of, is_negative, is_not_zero, is_zero, where
 
 LAMBDA = Parameter("lambda", low=0.5, high=1.5, start=1.0, per_source=False, optional=True, searched=False)
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -31,7 +32,7 @@ def add_to_base(
     Returns:
         ``(*shape)``.
     """
-    weights = list(weight.to(vectors))
+    weights: list[Tensor | float] = list(weight.to(vectors))
     weighted = [weight * vector for weight, vector in zip(weights, vectors, strict=True)]
     total = sum_agreeing(weighted, weights, vote=vote, mean=normalize) * (1.0 / divisor(weight, vote=vote, normalize=normalize))
     assert tensors.base is not None
@@ -44,12 +45,12 @@ def divisor(weight: Tensor, *, vote: bool, normalize: bool) -> float:
     return 1.0 if abs(share) < NO_SHARE else share
 
 
-def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor], *, vote: bool, mean: bool) -> Tensor:
+def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor | float], *, vote: bool, mean: bool) -> Tensor:
     """Sum weighted vectors, with a vote only what has the sign that the sum of all has.
 
     Args:
         weighted: Of each model ``(*shape)``.
-        weight: Of each model ``()``, of the same dtype.
+        weight: Of each model a number, or one ``()``.
         vote: A sum of 0 counts as positive, an entry of 0 never agrees.
         mean: After a vote, divide each entry by the weights that went into it; where these sum to 0 it stays as it is.
 
@@ -59,14 +60,20 @@ def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor], *, vote: 
     total = sum_over_models(weighted)
     if not vote:
         return total
-    positive = total >= 0
-    agreeing = [(positive & (vector > 0)) | (~positive & (vector < 0)) for vector in weighted]
-    # Products: torch chooses between numbers several times as slowly as it multiplies.
-    total = sum_over_models([agrees * vector for agrees, vector in zip(agreeing, weighted, strict=True)])
-    if not mean:
-        return total
-    share = sum_over_models([agrees * each for agrees, each in zip(agreeing, weight, strict=True)])
-    return total / (share + (share == 0))
+    positive = ~is_negative(bits_of(total + 0.0))  # -0 + 0 is 0
+    # Source after source, so that no more is in the processor's cache than one needs.
+    dtype, wide = total.dtype, torch.promote_types(total.dtype, torch.float32)
+    agreed, share = torch.zeros_like(total, dtype=wide), torch.zeros_like(total, dtype=wide) if mean else None
+    for vector, each in zip(weighted, weight, strict=True):
+        agrees = positive ^ is_negative(bits_of(vector))
+        agreed += where(agrees, vector)
+        if share is not None:
+            agrees &= is_not_zero(bits_of(vector))
+            share += where(agrees, torch.as_tensor(each).to(vector))
+    if share is None:
+        return agreed.to(dtype)
+    share = share.to(dtype)
+    return agreed.to(dtype) / (share + where(is_zero(bits_of(share)), torch.ones((), dtype=dtype, device=share.device)))
 
 
 def agree_in_sign(vectors: Tensor) -> Tensor:

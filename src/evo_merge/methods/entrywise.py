@@ -6,26 +6,44 @@ threshold, a norm) is found before, and is among the numbers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from functools import partial
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from evo_merge.methods.base import AlignedTensors, MergeMethod, Noise
+from evo_merge.methods.bitmasks import at_least, magnitude_bits, where
 from evo_merge.methods.consensus import sum_agreeing
 from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, Boundary, MagnitudeOrder, TaskVectors
-from evo_merge.methods.noise import as_bits, below_share, entry_index, share_of_bits
+from evo_merge.methods.noise import as_bits, below, bits_below, entry_index
+from evo_merge.methods.parts import parts
 
-_NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
-_WEIGHT, _FACTOR, _SHARE, _LOW, _LOW_INDEX, _HIGH, _HIGH_INDEX, _RECIPROCAL, _LAMBDA = range(9)
+NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
 
-# What a merge must know of one tensor beside its entries, (n_models, 9) float64, in which every int32 is exact. One table,
-# because each tensor more that a compiled function takes costs as much as merging a small one. Of each source: its weight, the
-# factor of what is kept, the share of bits (``share_of_bits``), the magnitude and the index from which on entries are kept, and
-# those from which on they are dropped again; then, the same for all, the two numbers that the sum is multiplied by.
+# What a merge must know of one tensor beside its entries, (n_models, 9) float64, in which every int32 is exact: of each source
+# a ``Row``. One table, because each tensor more that a compiled function takes costs as much as merging a small one.
 Numbers: TypeAlias = Tensor
 
-Bits: TypeAlias = Callable[[int], Tensor]  # bits(source) is random bits, (n,) int32, of the source in that place
+Bits: TypeAlias = Callable[[int, Tensor], Tensor]  # bits(source, index) is random bits of these entries, (n,) int32
+
+
+class Row(NamedTuple):
+    """What a merge must know of one source's tensor: a number each, or ``()``."""
+
+    weight: Tensor | float
+    factor: Tensor | float  # of what is kept
+    n_below: Tensor | int  # see ``bits_below``
+    low: Tensor | int  # the bits of the magnitude from which on entries are kept
+    low_index: Tensor | int  # and, among those of that magnitude, the place
+    high: Tensor | int  # from which on they are dropped again
+    high_index: Tensor | int
+    reciprocal: Tensor | float  # what the sum of all sources is multiplied by, the same for all
+    lambda_: Tensor | float  # and this
+
+
+_FACTOR = Row._fields.index("factor")
+_WHOLE_NUMBERS = ("n_below", "low", "low_index", "high", "high_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +89,27 @@ def numbers_of(weight: Tensor, thinned: Sequence[Thinned], *, divisor: float = 1
     # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
     shared = (1.0 / divisor, lambda_)
     rows = [
-        (value, t.factor, share_of_bits(t.share), t.low.magnitude, t.low.index, t.high.magnitude, t.high.index, *shared)
+        Row(value, t.factor, bits_below(t.share), t.low.bits, t.low.index, t.high.bits, t.high.index, *shared)
         for value, t in zip(weight.tolist(), thinned, strict=True)
     ]
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def rows_of(numbers: Numbers, dtype: torch.dtype) -> list[Row]:
+    """The rows as Python's numbers, the weights rounded to the dtype that sources are merged in."""
+    rounded = numbers[:, 0].to(dtype).tolist()
+    rows = [Row(*row)._replace(weight=weight) for row, weight in zip(numbers.tolist(), rounded, strict=True)]
+    return [row._replace(**{name: int(getattr(row, name)) for name in _WHOLE_NUMBERS}) for row in rows]
+
+
+def traced_rows(numbers: Numbers) -> list[Row]:
+    """The rows as tensors, for a compiler: each ``()``, ``int32`` or ``float32``."""
+    types = [torch.int32 if name in _WHOLE_NUMBERS else torch.float32 for name in Row._fields]
+    return [Row(*(number.to(dtype) for number, dtype in zip(row, types, strict=True))) for row in numbers]
+
+
 def merge_entries(
-    form: Form, base: Tensor | None, sources: Sequence[Tensor], numbers: Numbers, index: Tensor, bits: Bits
+    form: Form, base: Tensor | None, sources: Sequence[Tensor], rows: Sequence[Row], index: Tensor, bits: Bits
 ) -> Tensor:
     """Merge a tensor, or any part of it; everything on one device.
 
@@ -86,42 +117,42 @@ def merge_entries(
         form: What is done.
         base: ``(n,)``, in the dtype of the arithmetic; ``None`` where the form has no task vectors.
         sources: Of each model ``(n,)``.
-        numbers: Of the whole tensor.
+        rows: Of each model, of the whole tensor.
         index: ``(n,)`` ``int32``, the places of the entries in their tensor.
         bits: Asked where the form thins by chance.
 
     Returns:
         ``(n,)``.
     """
-    weight = [numbers[k, _WEIGHT].to(source) for k, source in enumerate(sources)]
     weighted = []
-    for k, source in enumerate(sources):
+    for k, (source, row) in enumerate(zip(sources, rows, strict=True)):
         vector = source if base is None else source - base
         if form.thinning != "none":
-            # A product: torch chooses between numbers several times as slowly as it multiplies.
-            vector = _kept(form, k, vector, numbers, index, bits) * vector * numbers[k, _FACTOR].to(torch.float32)
-        weighted.append(weight[k] * vector)
-    total = sum_agreeing(weighted, weight, vote=form.vote, mean=form.mean)
-    total = total * numbers[0, _RECIPROCAL].to(torch.float32) * numbers[0, _LAMBDA].to(torch.float32)
+            vector = _times(where(_kept(form, vector, row, index, partial(bits, k)), vector), row.factor)
+        weighted.append(vector * row.weight)
+    total = sum_agreeing(weighted, [row.weight for row in rows], vote=form.vote, mean=form.mean)
+    total = _times(_times(total, rows[0].reciprocal), rows[0].lambda_)
     return total if base is None else base + total
 
 
-def _kept(form: Form, k: int, vector: Tensor, numbers: Numbers, index: Tensor, bits: Bits) -> Tensor:
-    """Where a source's entries are kept."""
-    low, low_index, high, high_index = (numbers[k, column] for column in (_LOW, _LOW_INDEX, _HIGH, _HIGH_INDEX))
+def _times(values: Tensor, factor: Tensor | float) -> Tensor:
+    return values if isinstance(factor, float) and factor == 1.0 else values * factor
+
+
+def _kept(form: Form, vector: Tensor, row: Row, index: Tensor, bits: Callable[[Tensor], Tensor]) -> Tensor:
+    """Where a source's entries are kept: a mask (``bitmasks``)."""
     if form.thinning == "chance":
-        return below_share(bits(k), numbers[k, _SHARE].to(torch.int32))
-    magnitude = vector.float().abs()
+        return below(bits(index), row.n_below)
+    magnitude = magnitude_bits(vector)
     if form.thinning == "largest":
-        return magnitude >= low.to(torch.float32)
+        return at_least(magnitude, row.low)
     # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
-    kept = _beyond(magnitude, index, low, low_index)
-    return kept & ~_beyond(magnitude, index, high, high_index)
+    return _from(magnitude, index, row.low, row.low_index) & ~_from(magnitude, index, row.high, row.high_index)
 
 
-def _beyond(magnitude: Tensor, index: Tensor, boundary: Tensor, place: Tensor) -> Tensor:
-    bound = boundary.to(torch.float32)
-    return (magnitude > bound) | ((magnitude == bound) & (index >= place.to(torch.int32)))
+def _from(magnitude: Tensor, index: Tensor, least: Tensor | int, place: Tensor | int) -> Tensor:
+    """Where entries are as large as a boundary's, and those before its place larger."""
+    return at_least(magnitude, least + (index < place).to(torch.int32))
 
 
 def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -> Numbers:
@@ -129,16 +160,26 @@ def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -
 
     Not where a sum is almost 0, nor where a vector is dropped.
     """
-    matched, device = numbers.clone(), vectors.sources[0].device
-    index, there = entry_index(0, vectors.n_entries, device), numbers.to(device)
-    for k in range(len(vectors.sources)):
-        if float(numbers[k, _FACTOR]) == 0.0:
-            continue
-        vector = vectors.whole(k)
-        kept = _kept(form, k, vector, there, index, bits) * vector
-        before, after = float(vector.abs().sum()), float(kept.abs().sum())
-        matched[k, _FACTOR] = 1.0 if min(before, after) < _NO_NORM else before / after
+    device = vectors.sources[0].device
+    rows = {k: row for k, row in enumerate(rows_of(numbers, vectors.dtype)) if row.factor != 0.0}
+    sums = {k: [0.0, 0.0] for k in rows}  # of the whole vector, and of what is kept
+    for part in parts(vectors.n_entries, device):
+        some, index = vectors.part(part), entry_index(part.start, part.stop - part.start, device)
+        for k, row in rows.items():
+            vector = some.whole(k)
+            kept = where(_kept(form, vector, row, index, partial(bits, k)), vector)
+            sums[k] = [total + _sum_of_magnitudes(each) for total, each in zip(sums[k], (vector, kept), strict=True)]
+    matched = numbers.clone()
+    for k, totals in sums.items():
+        whole, kept_of_it = torch.tensor(totals, dtype=vectors.dtype).tolist()
+        matched[k, _FACTOR] = 1.0 if min(whole, kept_of_it) < NO_NORM else whole / kept_of_it
     return matched
+
+
+def _sum_of_magnitudes(vector: Tensor) -> float:
+    magnitudes = vector.abs().float()
+    # numpy sums in the same order on any number of threads.
+    return float(magnitudes.numpy().sum() if magnitudes.is_cpu else magnitudes.sum(dtype=torch.float64))
 
 
 class Entrywise:
@@ -182,12 +223,16 @@ class Entrywise:
         base = tensors.base.flatten() if form.task_vectors and tensors.base is not None else None
         vectors = TaskVectors(sources, base, tensors.sources.dtype)
 
-        def bits(source: int) -> Tensor:
-            return as_bits(noise(source).flatten())
+        drawn: dict[int, Tensor] = {}
+
+        def bits(source: int, index: Tensor) -> Tensor:
+            if source not in drawn:
+                drawn[source] = as_bits(noise(source).flatten())
+            return drawn[source][index]
 
         numbers = self.numbers(vectors, state, bits, **parameters)
         index = entry_index(0, vectors.n_entries, sources[0].device)
-        merged = merge_entries(form, base, sources, numbers, index, bits)
+        merged = merge_entries(form, base, sources, rows_of(numbers, sources[0].dtype), index, bits)
         return merged.reshape(tensors.sources.shape[1:]).to(tensors.sources.dtype)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evo_merge.methods.base import AlignedTensors, Noise, Parameter
 from evo_merge.methods.consensus import LAMBDA, ONE
-from evo_merge.methods.entrywise import Form, merge_entries, numbers_of
+from evo_merge.methods.entrywise import Form, merge_entries, numbers_of, rows_of
 from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
 from evo_merge.methods.noise import as_bits, entry_index
 from evo_merge.methods.sparsify import by_chance, trimmed
@@ -89,16 +89,17 @@ class Knots:
     ) -> Tensor:
         """Merge one whole tensor; ``weight`` and ``density`` are ``(n_models,)``; a density of 0 drops the source."""
         rows = TaskVectors(tuple(vector.flatten() for vector in state.vectors), None, state.vectors.dtype)
-        n = rows.n_entries
 
-        def bits(source: int) -> Tensor:
-            return as_bits(noise(source).flatten()[:n])  # the rank is at most the number of rows: the tensor's own are enough
+        def bits(source: int, index: Tensor) -> Tensor:
+            return as_bits(
+                noise(source).flatten()[index]
+            )  # the rank is at most the number of rows: the tensor's own are enough
 
         by_size = self.thin == "magnitude"
         form = Form(task_vectors=False, thinning="largest" if by_size else "chance", vote=True, mean=self.normalize)
         thinned = trimmed(rows, density, state.order) if by_size else by_chance(density, "density")
-        numbers = numbers_of(weight, thinned, lambda_=float(lambda_)).to(tensors.sources.device)
-        index = entry_index(0, n, tensors.sources.device)
+        numbers = rows_of(numbers_of(weight, thinned, lambda_=float(lambda_)), rows.dtype)
+        index = entry_index(0, rows.n_entries, tensors.sources.device)
         total = merge_entries(form, None, rows.sources, numbers, index, bits).reshape(state.vectors.shape[1:])
         assert tensors.base is not None
         return tensors.base + (total if state.basis is None else (state.basis @ total).to(tensors.base.dtype))

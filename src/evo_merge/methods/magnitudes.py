@@ -1,18 +1,24 @@
 """The order of a task vector's magnitudes: which entries are the largest of any number of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy
 import torch
 from torch import Tensor
 
+from evo_merge.methods.bitmasks import magnitude_bits
+from evo_merge.methods.counting import CountedMagnitudes
+from evo_merge.methods.parts import parts
+
 EQUALS = ("all", "first", "sorted")  # which entries stay of those as large as the smallest kept one
 # A selection takes about a twelfth of a sort; whoever asks a third time goes on asking.
 _SELECTIONS = 2
 _INT32 = 1 << 31
+_COUNTED = 1 << 18  # entries from which on counting is quicker than selecting
 _SIDE_BY_SIDE = 1 << 18  # entries of a vector for which starting a thread is nothing
 ORDER_BYTES = 4  # an entry of a sorted order
 _T = TypeVar("_T")
@@ -30,8 +36,14 @@ class Boundary:
     magnitude: float
     index: int
 
+    @property
+    def bits(self) -> int:
+        """Of the magnitude, see ``bitmasks.magnitude_bits``."""
+        return int(magnitude_bits(torch.tensor(self.magnitude)))
 
-ALL_ENTRIES = Boundary(-1.0, 0)
+
+EVERY_INDEX = -(1 << 31)  # entries of one magnitude stay or go together
+ALL_ENTRIES = Boundary(0.0, EVERY_INDEX)
 NO_ENTRY = Boundary(float("inf"), 0)
 
 
@@ -54,6 +66,12 @@ class TaskVectors:
         """Of each tensor."""
         return self.sources[0].numel()
 
+    def part(self, part: slice) -> "TaskVectors":
+        """Only some of the entries, in the same memory."""
+        return TaskVectors(
+            tuple(source[part] for source in self.sources), None if self.base is None else self.base[part], self.dtype
+        )
+
     def whole(self, source: int) -> Tensor:
         """A source's vector, ``(n_entries,)``."""
         vector = self.sources[source].to(self.dtype)
@@ -65,6 +83,11 @@ class TaskVectors:
         if self.base is not None:
             vector -= self.base.to(self.dtype)
         return vector.float().abs_()
+
+    def pieces_of_magnitudes(self, source: int) -> Iterator[Tensor]:
+        """Of a source's vector, some at a time, as ``counting`` takes them."""
+        for part in parts(self.n_entries, self.sources[0].device):
+            yield magnitude_bits(self.part(part).whole(source))
 
     def magnitude(self, source: int, index: int) -> float:
         """Of one entry."""
@@ -172,6 +195,8 @@ def largest(vector: Tensor, n_kept: int, equals: str) -> Tensor:
     if n_kept >= vector.numel():
         return torch.ones_like(vector, dtype=torch.bool)
     magnitudes = vector.float().abs()
+    if equals == "sorted" and vector.dtype == torch.bfloat16:  # next to none of its magnitudes has one entry only
+        return _sorted_first(magnitudes, n_kept)
     threshold = _threshold(magnitudes.flatten().clone(), n_kept)
     if equals == "all":
         return magnitudes >= threshold
@@ -192,16 +217,33 @@ def _sorted_first(magnitudes: Tensor, n_kept: int) -> Tensor:
 
 def _looked_up(vectors: TaskVectors, source: int, n_kept: int, ascending: Tensor) -> Boundary:
     index = int(ascending[vectors.n_entries - n_kept])
-    return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else -_INT32)
+    return Boundary(vectors.magnitude(source, index), index if vectors.n_entries < _INT32 else EVERY_INDEX)
 
 
 def _selected(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) -> Boundary:
-    if not exact or vectors.n_entries >= _INT32:
-        return Boundary(_threshold(vectors.magnitudes(source), n_kept), -_INT32)
-    magnitudes = vectors.magnitudes(source)
-    threshold = _threshold(magnitudes.clone(), n_kept)
-    n_equal = n_kept - int((magnitudes > threshold).sum())  # at least 1
-    return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
+    n, on_cpu = vectors.n_entries, vectors.sources[0].is_cpu
+    if n < _COUNTED or not on_cpu:
+        magnitudes = vectors.magnitudes(source)
+        threshold = _threshold(magnitudes.clone() if exact else magnitudes, n_kept)
+        if not exact or n >= _INT32:
+            return Boundary(threshold, EVERY_INDEX)
+        n_equal = n_kept - int((magnitudes > threshold).sum())  # at least 1
+        return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
+    counted = CountedMagnitudes(partial(vectors.pieces_of_magnitudes, source), vectors.dtype)
+    threshold, n_equal = counted.of_ranks([n_kept])[n_kept]
+    found = Boundary(threshold, EVERY_INDEX)
+    return replace(found, index=_place_from_end(vectors, source, found.bits, n_equal)) if exact and n < _INT32 else found
+
+
+def _place_from_end(vectors: TaskVectors, source: int, bits: int, n: int) -> int:
+    """Where the ``n``-th last entry is of those with the magnitude of these bits."""
+    end, passed = vectors.n_entries, 0
+    for part in reversed(list(parts(end, torch.device("cpu")))):
+        places = numpy.flatnonzero((magnitude_bits(vectors.part(part).whole(source)) == bits).numpy())
+        if passed + len(places) >= n:
+            return int(part.start + places[passed - n])
+        passed += len(places)
+    raise ValueError(f"fewer than {n} entries have that magnitude")
 
 
 def _threshold(magnitudes: Tensor, n_kept: int) -> float:

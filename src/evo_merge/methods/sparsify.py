@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import Noise
-from evo_merge.methods.entrywise import DROPPED, Thinned
+from evo_merge.methods.entrywise import DROPPED, NO_NORM, Thinned
 from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors, Thresholds, largest, n_largest
 
 # What happens to the entries that are kept: divided by their probability of being kept (the papers), multiplied so that their
 # absolute values sum to what they did before (mergekit), or nothing.
 RESCALES = ("density", "norm", "none")
-_NO_NORM = 1e-7  # mergekit's threshold, below which norms are not matched
 _SHORT = 1 << 15
 
 
@@ -133,7 +132,7 @@ def drop_by_rank(task_vectors: Tensor, density: Tensor, epsilon: Tensor, ranks: 
         probability = (share - reach) + ranks[source].float() * (2.0 * reach / max(1, length - 1))
         survivors = torch.where(noise(source) < probability, vector, 0.0)
         # What is never kept is divided by anything but 0.
-        return survivors / probability.clamp(min=_NO_NORM).to(vector) if rescale == "density" else survivors
+        return survivors / probability.clamp(min=NO_NORM).to(vector) if rescale == "density" else survivors
 
     return _thinned(task_vectors, density, rescale, thin)
 
@@ -155,4 +154,4 @@ def _thinned(task_vectors: Tensor, density: Tensor, rescale: str, thin: Callable
 def _with_norm_of(vector: Tensor, thinned: Tensor) -> Tensor:
     """The thinned vector, multiplied so that its absolute values sum to those of the vector; not where a sum is almost 0."""
     before, after = float(vector.abs().sum()), float(thinned.abs().sum())
-    return thinned if before < _NO_NORM or after < _NO_NORM else thinned * (before / after)
+    return thinned if before < NO_NORM or after < NO_NORM else thinned * (before / after)

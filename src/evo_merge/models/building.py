@@ -24,8 +24,6 @@ from evo_merge.models.pool_licences import with_own
 from evo_merge.models.reference import pinned_recipe
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
 
-_FOR_THRESHOLDS = 4  # copies of a tensor that finding a threshold or a norm takes, one source after the other
-
 
 @dataclass(frozen=True)
 class Built:
@@ -129,11 +127,9 @@ def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, 
 
 def _n_held(method: MergeMethod, n_sources: int) -> int:
     """How many copies of a tensor in float32 a method holds at most."""
-    if (form := form_of(method)) is not None:
-        in_pieces = form.thinning in ("none", "chance") or getattr(method, "over_model", False)
-        return 0 if in_pieces and getattr(method, "rescale", None) != "norm" else _FOR_THRESHOLDS
-    # The models' tensors, what the method makes of them, and what it compares: about three copies of each.
-    return 0 if method.elementwise else 3 * (n_sources + 1)
+    if method.elementwise or form_of(method) is not None:
+        return 0
+    return 3 * (n_sources + 1)  # the models' tensors, what the method makes of them, and what it compares
 
 
 def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:

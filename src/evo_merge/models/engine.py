@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evo_merge.methods.entrywise import Form, Numbers, arithmetic, merge_entries
+from evo_merge.methods.entrywise import Form, Numbers, arithmetic, merge_entries, rows_of, traced_rows
 from evo_merge.methods.noise import entry_bits, entry_index
+from evo_merge.methods.parts import parts
 from evo_merge.models.finite import greatest
 
 log = logging.getLogger(__name__)
-_CHUNK = 1 << 16  # entries; a chunk of every model stays in the processor's cache while it is merged
-_GPU_CHUNK = 1 << 25  # large enough that a GPU computes longer than it waits to be called
 # Entries that a form merges in chunks before it is worth compiling: in about that time it is compiled. So neither a small model
 # nor a single merge ever waits for a compiler.
 _PAYS = 3_000_000_000
@@ -65,14 +64,13 @@ class EntryEngine:
         Returns:
             ``()``, the greatest magnitude of what was written, which is finite only where all of it is.
         """
-        there, keys = numbers.to(self._device), keys.to(self._device)
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
             try:
-                return self._pass(form)(base, sources, there, keys, target)
+                return self._pass(form)(base, sources, numbers.to(self._device), keys.to(self._device), target)
             except (RuntimeError, OSError) as error:  # no compiler, a broken one, no room: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
-        return _in_chunks(form, base, sources, there, keys, dtype, target)
+        return _in_parts(form, base, sources, numbers, keys, dtype, target)
 
     def _is_compiled(self, form: Form, n_sources: int, n: int) -> bool:
         if self._compile == "never" or not _SMALL <= n < _INDEXED:
@@ -111,17 +109,17 @@ def _one_pass(
     """Every entry read once and written once; everything between stays in registers."""
     index = torch.arange(target.numel(), dtype=torch.int32, device=target.device)
 
-    def bits(source: int) -> Tensor:
+    def bits(source: int, index: Tensor) -> Tensor:
         return entry_bits(index, keys[source, 0], keys[source, 1])
 
     wide = [source.to(torch.float32) for source in sources]
     base = None if base is None else base.to(torch.float32)
-    merged = merge_entries(form, base, wide, numbers, index, bits).to(target.dtype)
+    merged = merge_entries(form, base, wide, traced_rows(numbers), index, bits).to(target.dtype)
     target.copy_(merged)
     return merged.abs().amax()
 
 
-def _in_chunks(
+def _in_parts(
     form: Form,
     base: Tensor | None,
     sources: Sequence[Tensor],
@@ -131,22 +129,20 @@ def _in_chunks(
     target: Tensor,
 ) -> Tensor:
     wide = arithmetic(form, dtype)
-    size = _CHUNK if target.device.type == "cpu" else _GPU_CHUNK
-    for start in range(0, target.numel(), size):
-        part = slice(start, start + size)
-        piece = target[part]
-        index = entry_index(start, piece.numel(), target.device)
+    rows, pairs = rows_of(numbers, wide), keys.tolist()
 
-        def bits(source: int, index: Tensor = index) -> Tensor:
-            return entry_bits(index, keys[source, 0], keys[source, 1])
+    def bits(source: int, index: Tensor) -> Tensor:
+        return entry_bits(index, *pairs[source])
 
+    for part in parts(target.numel(), target.device):
+        index = entry_index(part.start, part.stop - part.start, target.device)
         merged = merge_entries(
             form,
             None if base is None else base[part].to(dtype),
             [source[part].to(dtype).to(wide) for source in sources],
-            numbers,
+            rows,
             index,
             bits,
         )
-        piece.copy_(merged.to(dtype))
+        target[part].copy_(merged.to(dtype))
     return greatest(target)

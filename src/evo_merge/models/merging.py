@@ -18,7 +18,8 @@ from evo_merge.methods.base import SHARES, AlignedTensors, MergeMethod, argument
 from evo_merge.methods.entrywise import Entrywise, Form, form_of
 from evo_merge.methods.magnitudes import ORDER_BYTES, MagnitudeOrder, SourceOrder, TaskVectors, Thresholds
 from evo_merge.methods.model_magnitudes import ModelMagnitudes, ModelThresholds
-from evo_merge.methods.noise import EntryNoise, entry_bits, entry_index
+from evo_merge.methods.noise import EntryNoise, entry_bits
+from evo_merge.methods.parts import parts
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.engine import EntryEngine
 from evo_merge.models.finite import greatest
@@ -30,8 +31,6 @@ from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 log = logging.getLogger(__name__)
 _AVERAGES = ("linear", "multislerp", "karcher", "fisher", "regmean")  # methods that are nothing without a sum of weights
 _NO_SUM = 1e-8
-_GPU_CHUNK = 1 << 25  # entries; large enough that a GPU computes longer than it waits to be called
-_CHUNK = 1 << 17  # entries; a chunk of every model stays in the processor's cache while it is merged
 Values: TypeAlias = Mapping[str, tuple[float, ...] | float]
 _LEFT = 0.4  # share of the memory free at first below which what methods found is let go of
 _ORDERS = 0.5  # share of the free memory that the orders of magnitudes may take
@@ -178,7 +177,9 @@ class TensorMerger:
     def model_magnitudes(self, recipe: ParameterSpaceRecipe, source: ModelReference) -> ModelMagnitudes:
         """Of a source's task vector over all floating tensors; kept, for they are counts, which are small."""
         key = (recipe.base, source, recipe.dtype)
-        return self._model_magnitudes.setdefault(key, ModelMagnitudes(partial(self._task_vectors, recipe, source)))
+        return self._model_magnitudes.setdefault(
+            key, ModelMagnitudes(partial(self._task_vectors, recipe, source), getattr(torch, recipe.dtype))
+        )
 
     def _task_vectors(self, recipe: ParameterSpaceRecipe, source: ModelReference) -> Iterator[TaskVectors]:
         assert recipe.base is not None, "only methods with needs_base trim task vectors"
@@ -262,14 +263,13 @@ class MergedTensors:
         noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
         shape, device = sources[0].shape, self.merger.device
         n, chunked = target.numel(), self.method.elementwise
-        size = (_CHUNK if device.type == "cpu" else _GPU_CHUNK) if chunked else max(n, 1)
         # An elementwise method must not depend on the chunks, so it has no state.
         statistics = self.merger.statistics(self.method, self.recipe, name)
         whole = partial(self._aligned, sources, base, statistics, 0, n, shape)
         state = None if chunked else self.merger.state(self.method, self.recipe, name, whole)
         parameters = self._parameters(name)
-        for start in range(0, n, size):
-            stop = min(start + size, n)
+        for part in parts(n, device) if chunked else [slice(0, n)]:
+            start, stop = part.start, part.stop
             piece_shape = (stop - start,) if chunked else tuple(shape)
 
             def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = piece_shape) -> Tensor:
@@ -283,11 +283,10 @@ class MergedTensors:
         dtype = getattr(torch, self.recipe.dtype)
         flat = [source.flatten() for source in sources]
         flat_base = base.flatten() if form.task_vectors and base is not None else None
-        device, n = self.merger.device, target.numel()
         keys = self.merger.keys(self.recipe, name)
 
-        def bits(source: int) -> Tensor:
-            return entry_bits(entry_index(0, n, device), *keys[source].tolist())
+        def bits(source: int, index: Tensor) -> Tensor:
+            return entry_bits(index, *keys[source].tolist())
 
         method = cast(Entrywise, self.method)
         vectors = TaskVectors(tuple(flat), flat_base, dtype)
