@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import NO_SHARE, AlignedTensors, Parameter, sum_over_models
-from evo_merge.methods.bitmasks import bits_of, is_negative, is_not_zero, is_zero, where
+from evo_merge.methods.bitmasks import either, is_negative, is_not_zero, is_positive, is_zero, where
 
 LAMBDA = Parameter("lambda", low=0.5, high=1.5, start=1.0, per_source=False, optional=True, searched=False)
 ONE = torch.tensor(1.0, dtype=torch.float64)
@@ -60,20 +60,20 @@ def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor | float], *
     total = sum_over_models(weighted)
     if not vote:
         return total
-    positive = ~is_negative(bits_of(total + 0.0))  # -0 + 0 is 0
+    positive = is_positive(total)
+    if not mean:
+        above = sum_over_models([vector.clamp(min=0.0) for vector in weighted])
+        below = sum_over_models([vector.clamp(max=0.0) for vector in weighted])
+        return either(positive, above, below)
     # Source after source, so that no more is in the processor's cache than one needs.
     dtype, wide = total.dtype, torch.promote_types(total.dtype, torch.float32)
-    agreed, share = torch.zeros_like(total, dtype=wide), torch.zeros_like(total, dtype=wide) if mean else None
+    agreed, share = torch.zeros_like(total, dtype=wide), torch.zeros_like(total, dtype=wide)
     for vector, each in zip(weighted, weight, strict=True):
-        agrees = positive ^ is_negative(bits_of(vector))
-        agreed += where(agrees, vector)
-        if share is not None:
-            agrees &= is_not_zero(bits_of(vector))
-            share += where(agrees, torch.as_tensor(each).to(vector))
-    if share is None:
-        return agreed.to(dtype)
+        agreeing = where(positive ^ is_negative(vector), vector)
+        agreed += agreeing
+        share += where(is_not_zero(agreeing), torch.as_tensor(each).to(vector))
     share = share.to(dtype)
-    return agreed.to(dtype) / (share + where(is_zero(bits_of(share)), torch.ones((), dtype=dtype, device=share.device)))
+    return agreed.to(dtype) / (share + where(is_zero(share), torch.ones((), dtype=dtype, device=share.device)))
 
 
 def agree_in_sign(vectors: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods.base import AlignedTensors, MergeMethod, Noise
-from evo_merge.methods.bitmasks import at_least, magnitude_bits, where
+from evo_merge.methods.bitmasks import float_bits, reaches, where
 from evo_merge.methods.consensus import sum_agreeing
 from evo_merge.methods.magnitudes import ALL_ENTRIES, NO_ENTRY, Boundary, MagnitudeOrder, TaskVectors
 from evo_merge.methods.noise import as_bits, below, bits_below, entry_index
@@ -34,16 +34,16 @@ class Row(NamedTuple):
     weight: Tensor | float
     factor: Tensor | float  # of what is kept
     n_below: Tensor | int  # see ``bits_below``
-    low: Tensor | int  # the bits of the magnitude from which on entries are kept
+    low: Tensor | float  # the magnitude from which on entries are kept, as ``bitmasks.reaches`` takes it
     low_index: Tensor | int  # and, among those of that magnitude, the place
-    high: Tensor | int  # from which on they are dropped again
+    high: Tensor | float  # from which on they are dropped again
     high_index: Tensor | int
     reciprocal: Tensor | float  # what the sum of all sources is multiplied by, the same for all
     lambda_: Tensor | float  # and this
 
 
 _FACTOR = Row._fields.index("factor")
-_WHOLE_NUMBERS = ("n_below", "low", "low_index", "high", "high_index")
+_WHOLE_NUMBERS = ("n_below", "low_index", "high_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def numbers_of(weight: Tensor, thinned: Sequence[Thinned], *, divisor: float = 1
     # Times the reciprocal: a GPU divides by a number so, and the CPU must come to the same bits.
     shared = (1.0 / divisor, lambda_)
     rows = [
-        Row(value, t.factor, bits_below(t.share), t.low.bits, t.low.index, t.high.bits, t.high.index, *shared)
+        Row(value, t.factor, bits_below(t.share), t.low.magnitude, t.low.index, t.high.magnitude, t.high.index, *shared)
         for value, t in zip(weight.tolist(), thinned, strict=True)
     ]
     return torch.tensor(rows, dtype=torch.float64)
@@ -98,8 +98,11 @@ def numbers_of(weight: Tensor, thinned: Sequence[Thinned], *, divisor: float = 1
 def rows_of(numbers: Numbers, dtype: torch.dtype) -> list[Row]:
     """The rows as Python's numbers, the weights rounded to the dtype that sources are merged in."""
     rounded = numbers[:, 0].to(dtype).tolist()
-    rows = [Row(*row)._replace(weight=weight) for row, weight in zip(numbers.tolist(), rounded, strict=True)]
-    return [row._replace(**{name: int(getattr(row, name)) for name in _WHOLE_NUMBERS}) for row in rows]
+    rows = []
+    for weight, (_, factor, n_below, low, low_index, high, high_index, *shared) in zip(rounded, numbers.tolist(), strict=True):
+        bounds = float_bits(low), int(low_index), float_bits(high), int(high_index)
+        rows.append(Row(weight, factor, int(n_below), *bounds, *shared))
+    return rows
 
 
 def traced_rows(numbers: Numbers) -> list[Row]:
@@ -143,16 +146,10 @@ def _kept(form: Form, vector: Tensor, row: Row, index: Tensor, bits: Callable[[T
     """Where a source's entries are kept: a mask (``bitmasks``)."""
     if form.thinning == "chance":
         return below(bits(index), row.n_below)
-    magnitude = magnitude_bits(vector)
     if form.thinning == "largest":
-        return at_least(magnitude, row.low)
+        return reaches(vector, row.low)
     # Exact numbers: a bfloat16 task vector has so many equal entries that all of them might be outliers together.
-    return _from(magnitude, index, row.low, row.low_index) & ~_from(magnitude, index, row.high, row.high_index)
-
-
-def _from(magnitude: Tensor, index: Tensor, least: Tensor | int, place: Tensor | int) -> Tensor:
-    """Where entries are as large as a boundary's, and those before its place larger."""
-    return at_least(magnitude, least + (index < place).to(torch.int32))
+    return reaches(vector, row.low, index, row.low_index) & ~reaches(vector, row.high, index, row.high_index)
 
 
 def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -> Numbers:

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from evo_merge.methods.bitmasks import magnitude_bits
+from evo_merge.methods.bitmasks import float_bits, magnitude_bits
 from evo_merge.methods.counting import CountedMagnitudes
 from evo_merge.methods.parts import parts
 
@@ -35,11 +35,6 @@ class Boundary:
 
     magnitude: float
     index: int
-
-    @property
-    def bits(self) -> int:
-        """Of the magnitude, see ``bitmasks.magnitude_bits``."""
-        return int(magnitude_bits(torch.tensor(self.magnitude)))
 
 
 EVERY_INDEX = -(1 << 31)  # entries of one magnitude stay or go together
@@ -232,7 +227,11 @@ def _selected(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) ->
     counted = CountedMagnitudes(partial(vectors.pieces_of_magnitudes, source), vectors.dtype)
     threshold, n_equal = counted.of_ranks([n_kept])[n_kept]
     found = Boundary(threshold, EVERY_INDEX)
-    return replace(found, index=_place_from_end(vectors, source, found.bits, n_equal)) if exact and n < _INT32 else found
+    return (
+        replace(found, index=_place_from_end(vectors, source, float_bits(threshold), n_equal))
+        if exact and n < _INT32
+        else found
+    )
 
 
 def _place_from_end(vectors: TaskVectors, source: int, bits: int, n: int) -> int:

@@ -68,7 +68,7 @@ def entry_bits(index: Tensor, first: Tensor | int, second: Tensor | int) -> Tens
 
 def bits_below(share: float) -> int:
     """How many of the values of noise lie below a share, from 0 to ``2**24``."""
-    return math.ceil(torch.tensor(share, dtype=torch.float32).item() * (1 << _BITS))
+    return math.ceil(float(numpy.float32(share)) * (1 << _BITS))
 
 
 def below(bits: Tensor, n_below: Tensor | int) -> Tensor:

@@ -66,7 +66,8 @@ class EntryEngine:
         """
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
             try:
-                return self._pass(form)(base, sources, numbers.to(self._device), keys.to(self._device), target)
+                plain = None if base is None else _no_view(base), [_no_view(source) for source in sources]
+                return self._pass(form)(*plain, numbers.to(self._device), keys.to(self._device), _no_view(target))
             except (RuntimeError, OSError) as error:  # no compiler, a broken one, no room: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
@@ -89,6 +90,17 @@ class EntryEngine:
             options = None if self._device.type == "cpu" else _as_without_compiler()
             self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True, options=options)
         return self._compiled[form]
+
+
+def _no_view(flat: Tensor) -> Tensor:
+    """The same memory as a tensor of its own.
+
+    Of a view a compiler also looks at the shape of what it is a view of: it would compile anew for a model's vectors, which are
+    short, without threads, and from then on take that for the matrices as well.
+    """
+    own = flat.new_empty(0)
+    own.set_(flat.untyped_storage(), flat.storage_offset(), flat.shape, flat.stride())
+    return own
 
 
 def _as_without_compiler() -> dict[str, str | int | bool | Callable[..., Any]]:

@@ -320,8 +320,14 @@ class MergedTensors:
         return AlignedTensors(torch.stack([cut(source) for source in sources]), None if base is None else cut(base), statistics)
 
     def _parameters(self, name: str) -> dict[str, Tensor]:
-        rule = rule_of(self.recipe, name)
-        return arguments(self.method, rule.values, len(self.recipe.sources))
+        values = self.values(name)
+        if id(values) not in self._arguments:  # one rule may be for hundreds of tensors
+            self._arguments[id(values)] = arguments(self.method, values, len(self.recipe.sources))
+        return self._arguments[id(values)]
+
+    @cached_property
+    def _arguments(self) -> dict[int, dict[str, Tensor]]:
+        return {}
 
 
 def _check_rule(rule: ParameterRule, method: MergeMethod, recipe: ParameterSpaceRecipe) -> None:
