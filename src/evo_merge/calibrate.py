@@ -14,7 +14,8 @@ from evo_merge.command_line import run_hydra
 from evo_merge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evo_merge.models.pool import Model, Pool
+    from evo_merge.models.model import Model
+    from evo_merge.models.pool import Pool
 
 PARTS = ("models", "generator", "trainer")
 _METHODS = {"fisher": "fisher", "gram": "regmean"}

@@ -24,7 +24,8 @@ from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import describe, for_mixing, in_values
 from evo_merge.models.merged_tokenizer import union_tokenizer
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, from_yaml, recipe_hash, to_yaml
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -23,7 +23,7 @@ from evo_merge.seeds import child_seed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evo_merge.models.pool import Model
+    from evo_merge.models.model import Model
 
 
 def write_statistics(

@@ -7,8 +7,8 @@ import torch
 from evo_merge.models.adapted_weights import AdaptedWeights
 from evo_merge.models.adapters import Adapter, LowRank
 from evo_merge.models.aligned import AlignedModel
-from evo_merge.models.pool import Model, Pool, StoredModel
-from evo_merge.models.reference import ModelFiles
+from evo_merge.models.model import Model, StoredModel
+from evo_merge.models.pool import Pool
 from evo_merge.models.untied import UntiedModel
 from evo_merge.recipe import ParameterSpaceRecipe
 
@@ -50,8 +50,8 @@ def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> F
             return f"the source '{model.name}' is no adapter; name all sources as {{adapter: DIR, base: MODEL}}"
         adapted.append((model, model.weights))
     first, weights = adapted[0]
-    files = _without_adapter(first.files)
-    if other := [model for model, _ in adapted if _without_adapter(model.files) != files]:
+    files = first.files.without_adapter
+    if other := [model for model, _ in adapted if model.files.without_adapter != files]:
         return f"the adapters '{first.name}' and '{other[0].name}' are on different bases; put all on one"
     if with_base and recipe.base is not None:
         named = pool.open("base", recipe.base)
@@ -62,10 +62,6 @@ def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> F
         if more := _more_than_products(held.adapter, base):
             return f"the adapter '{model.name}' {more}"
     return Family(base, tuple(held.adapter for _, held in adapted))
-
-
-def _without_adapter(files: ModelFiles) -> ModelFiles:
-    return ModelFiles(files.folder, files.gguf, hub=files.hub)
 
 
 def _changed_by_the_pool(model: Model) -> str | None:

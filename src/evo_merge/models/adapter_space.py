@@ -17,7 +17,8 @@ from evo_merge.methods.base import LinearForm, LinearMethod, arguments
 from evo_merge.models.adapter_family import Family, family_of
 from evo_merge.models.adapters import LowRank
 from evo_merge.models.merging import check_mixture
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
 from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, rule_of
 

@@ -19,7 +19,8 @@ from evo_merge.models.finite import is_finite
 from evo_merge.models.identity import weights_told
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 from evo_merge.models.pool_licences import with_own
 from evo_merge.models.reference import pinned_recipe
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
@@ -158,7 +159,7 @@ def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> 
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model that is a recipe, built tensor by tensor whenever one is read; see ``evo_merge.models.pool.Model``."""
+    """A model that is a recipe, built tensor by tensor whenever one is read; see ``evo_merge.models.model.Model``."""
 
     name: str
     reference: ModelReference

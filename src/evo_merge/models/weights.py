@@ -38,7 +38,7 @@ def open_weights(files: ModelFiles, opened: dict[ModelFiles, Weights] | None = N
         opened: Models already open, added to: adapters on one base share it.
     """
     opened = {} if opened is None else opened
-    plain = ModelFiles(files.folder, files.gguf, hub=files.hub)
+    plain = files.without_adapter
     if plain not in opened:
         opened[plain] = _open_plain(plain)
     if files not in opened:
