@@ -12,7 +12,7 @@ from evo_merge.recipe import Recipe
 from evo_merge.search import Budget, Recorded, Run, Search, Stage
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
-from evo_merge.study import Entrant
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion, Task
 from evo_merge.trackers.base import Candidate
 

@@ -18,7 +18,8 @@ from evo_merge.pareto import Front
 from evo_merge.racing.race import Race, in_full, told
 from evo_merge.recipe import Recipe, recipe_hash
 from evo_merge.spaces.base import MergeSpace
-from evo_merge.study import Proposal, Study
+from evo_merge.study import Study
+from evo_merge.study_records import Proposal
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import Candidate, Generation, SearchStart, Tracker
 
