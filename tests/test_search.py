@@ -13,8 +13,10 @@ from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.portions import search_portion
+from evo_merge.ranking import count_evaluated, leaders, ranked_candidates
 from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash
-from evo_merge.search import Budget, Recorded, Run, Search, Stage, count_evaluated, leaders, ranked_candidates
+from evo_merge.recorded import Recorded
+from evo_merge.search import Budget, Run, Search, Stage
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.study import Study, opened

@@ -46,10 +46,11 @@ from evo_merge.plan import describe_plan, refuse_shortage
 from evo_merge.population import Neighbours
 from evo_merge.program import Conditions
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash, to_yaml
+from evo_merge.recorded import Recorded
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
 from evo_merge.reuse import ANSWERING, Memories, answering, earlier_studies
-from evo_merge.search import Recorded, Run
+from evo_merge.search import Run
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion, Task, digest_of
 from evo_merge.trackers.base import Candidate, SearchStart, Tracker
