@@ -42,7 +42,8 @@ def read_proposals(db: sqlite3.Connection) -> list[Proposal]:
         "FROM candidates AS c LEFT JOIN evaluations AS e ON e.recipe = c.recipe AND e.portion = c.portion "
         "LEFT JOIN stopped AS s ON s.number = c.number ORDER BY c.number"
     )
-    return [Proposal(*row, bool(is_evaluated)) for *row, is_evaluated in db.execute(query)]
+    rows = db.execute(query)
+    return [Proposal(number, stage, n, portion, digest, bool(known)) for number, stage, n, portion, digest, known in rows]
 
 
 def read_earlier(db: sqlite3.Connection, digest: str, most: int) -> tuple[Genome, list[tuple[str, Genome]]] | None:
