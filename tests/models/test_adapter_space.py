@@ -306,6 +306,16 @@ def test_what_is_no_adapter_is_refused(
     assert not any(tmp_path.iterdir())
 
 
+def test_adapters_may_be_averaged_beside_a_base_that_is_not_theirs_but_not_added_to_it(
+    family: Path, sources: tuple[Source, ...]
+) -> None:
+    other = ModelReference(str(family / "b"))
+    average, added = (recipe_of(sources[:2], method, weigh(0.5, 0.5), base=other) for method in ("linear", "task_arithmetic"))
+    for first, second in ((average, added), (added, average)):
+        space = AdapterSpace(Pool.of_recipe(added), CPU)
+        assert [space.of(recipe) is None for recipe in (first, second)] == [recipe is added for recipe in (first, second)]
+
+
 def test_sources_that_are_no_adapters_of_one_base_are_refused(
     tmp_path: Path, family: Path, sources: tuple[Source, ...]
 ) -> None:

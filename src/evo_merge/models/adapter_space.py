@@ -72,9 +72,10 @@ class AdapterSpace:
             )
         if recipe.dtype != "float32":
             raise OutsideAdapterSpaceError(f"adapters are summed in float32, and the recipe says dtype: {recipe.dtype}")
-        key = (recipe.base, *(source.reference for source in recipe.sources))
+        base = recipe.base if method.needs_base else None
+        key = (base, *(source.reference for source in recipe.sources))
         if key not in self._families:
-            self._families[key] = family_of(recipe, self._pool, with_base=method.needs_base)
+            self._families[key] = family_of(base, recipe.sources, self._pool)
         family = self._families[key]
         if isinstance(family, str):
             raise OutsideAdapterSpaceError(family)
