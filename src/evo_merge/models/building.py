@@ -78,12 +78,16 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
         IncompatibleModelsError: The models do not fit each other; every difference is listed.
     """
     if isinstance(recipe, ParameterSpaceRecipe):
-        check_mixture(recipe, allowed_code)
-        pool.refuse_other_tokens(recipe)
-        return refuse_unmixable(pool.base, pool.sources)
+        return _check_mixture(recipe, pool, allowed_code)
     models = path_models(recipe, pool, allowed_code)
     refuse_unfoldable(recipe, {name: model.config for name, model in models.items()})
     return _check_path(recipe, models)
+
+
+def _check_mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> list[str]:
+    check_mixture(recipe, allowed_code)
+    pool.refuse_other_tokens(recipe)
+    return refuse_unmixable(pool.base, pool.sources)
 
 
 def _check_path(recipe: DataFlowRecipe, models: Mapping[str, Model]) -> list[str]:
@@ -100,11 +104,12 @@ def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Bui
     Raises:
         EvoMergeError: As ``check_buildable``.
     """
-    if isinstance(recipe, DataFlowRecipe):
-        _check_path(recipe, path_models(recipe, pool, allowed_code))
-    else:
-        check_mixture(recipe, allowed_code)
-    return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
+    if isinstance(recipe, ParameterSpaceRecipe):
+        _check_mixture(recipe, pool, allowed_code)
+        return _mixture(recipe, pool, allowed_code)
+    models = path_models(recipe, pool, allowed_code)
+    _check_path(recipe, models)
+    return _path(recipe, models)
 
 
 def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> dict[str, Model]:
@@ -114,7 +119,6 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
     device = torch.device("cpu")
-    refuse_unmixable(pool.base, pool.sources)
     adapters = AdapterSpace(pool, device, allowed_code, residency="disk").of(recipe)  # as in memory, for the same bits
     # A build merges everything once, and must not wait for a compiler.
     merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk", compile="never").of(recipe)
@@ -137,8 +141,7 @@ def _n_held(method: MergeMethod, n_sources: int) -> int:
     return 0 if method.elementwise else 3 * (n_sources + 1)
 
 
-def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
-    models = path_models(recipe, pool, allowed_code)
+def _path(recipe: DataFlowRecipe, models: Mapping[str, Model]) -> Built:
     configs = {name: model.config for name, model in models.items()}
     made = pieces(recipe, configs, {name: list(model.shapes) for name, model in models.items()})
     dtype = getattr(torch, recipe.out_dtype)
