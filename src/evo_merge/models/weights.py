@@ -1,4 +1,4 @@
-"""Weights read lazily, tensor by tensor, from whatever files a model lies in. Never a pickle."""
+"""The tensors of a stored model, each read when it is asked for: from safetensors or GGUF files, with an adapter's change."""
 
 from collections.abc import Mapping
 from typing import Protocol
