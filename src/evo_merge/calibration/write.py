@@ -52,7 +52,7 @@ def write_statistics(
         settings: What the record says of how it was made.
 
     Raises:
-        ModelError: The folder holds something, cannot be made, or is being written.
+        ModelError: The folder holds something, cannot be made, is being written, or runs out of disk.
         EvoMergeError: A model or the texts cannot be read.
     """
     records: dict[str, SourceRecord] = {}
