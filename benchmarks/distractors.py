@@ -15,7 +15,10 @@ from transformers import LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from evo_merge.models.tiny.__main__ import SHIPPED
-from evo_merge.models.tiny.train import BOS, EOS, VOCABULARY, Lesson, Stage, train, write_model
+from evo_merge.models.tiny.family import write_model
+from evo_merge.models.tiny.lessons import Lesson
+from evo_merge.models.tiny.train import Stage, train
+from evo_merge.models.tiny.vocabulary import BOS, EOS, VOCABULARY
 from evo_merge.tasks import tiny_world as world
 from evo_merge.tasks.tiny_world import Language
 

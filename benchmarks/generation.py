@@ -29,8 +29,8 @@ from evo_merge.evaluation.setup import new_evaluator, new_pool, new_trainer
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.pool import Pool
 from evo_merge.population import Neighbours
+from evo_merge.ranking import count_evaluated
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
-from evo_merge.search import count_evaluated
 from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion
 

@@ -32,7 +32,8 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.racing.race import Race
 from evo_merge.racing.rules import Rules
 from evo_merge.recipe import Recipe, recipe_hash
-from evo_merge.study import StoredCandidate, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import StoredCandidate
 from evo_merge.tasks.base import Portion
 
 WORDS = ("generator.batch_size=128", "tracker=none")

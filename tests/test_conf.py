@@ -71,7 +71,7 @@ def test_every_choice_composes_and_fits(choice):
     config = composed(choice)
 
     check(config, PARTS)
-    run_settings(config)
+    assert run_settings(config).seed == config.seed
 
 
 @pytest.mark.parametrize("choice", JP_LMEH)
@@ -98,7 +98,7 @@ def test_every_experiment_composes_and_fits(name):
     config = composed(f"experiment={name}")
 
     check(config, PARTS)
-    run_settings(config)
+    assert run_settings(config).seed == config.seed
 
 
 def test_the_configs_of_the_other_commands_compose_and_fit():
@@ -208,6 +208,7 @@ def test_the_command_of_a_first_line_is_a_command(part):
     for file in (CONF / part).glob("*.yaml"):
         command, _, _ = file.read_text().splitlines()[0].removeprefix("# python -m evo_merge ").partition("  ")
         words = command.replace("'", "").split()
+        assert f"{part}={file.stem}" in words
         check(composed(*words), PARTS)
 
 

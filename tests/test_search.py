@@ -13,11 +13,14 @@ from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.portions import search_portion
+from evo_merge.ranking import count_evaluated, leaders, ranked_candidates
 from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash
-from evo_merge.search import Budget, Recorded, Run, Search, Stage, count_evaluated, leaders, ranked_candidates
+from evo_merge.recorded import Recorded
+from evo_merge.search import Budget, Run, Search, Stage
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import SearchStart
 from study_memory import memory
@@ -539,7 +542,7 @@ def test_only_the_recipes_of_those_that_are_returned_are_read(tmp_path, monkeypa
     read = []
     with opened(Study.create(tmp_path)) as study:
         Search(stage_of(study, cmaes()), Run(study, [], START)).advance(Budget(generations=5))
-        monkeypatch.setattr("evo_merge.study.from_yaml", lambda text: read.append(text) or from_yaml(text))
+        monkeypatch.setattr("evo_merge.study_candidates.from_yaml", lambda text: read.append(text) or from_yaml(text))
 
         Search(stage_of(study, cmaes()), Run(study, [], START))
         assert (count_evaluated(study), len(read)) == (20, 0)

@@ -18,8 +18,10 @@ from evo_merge.optimizers.random import RandomSearch
 from evo_merge.pairs import hopeful
 from evo_merge.pareto import Front
 from evo_merge.program import Conditions, SingleSearch
+from evo_merge.ranking import count_evaluated, ranked_candidates
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, recipe_hash
-from evo_merge.search import Budget, Recorded, Run, count_evaluated, ranked_candidates
+from evo_merge.recorded import Recorded
+from evo_merge.search import Budget, Run
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace

@@ -13,7 +13,8 @@ from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation, failed
 from evo_merge.evaluation.cost import Cost
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Source, Step, recipe_hash
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Example, Portion
 from evo_merge.tasks.multiple_choice import ChoiceExample
 

@@ -6,7 +6,7 @@ from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.objectives import Aim
 from evo_merge.recipe import Recipe
-from evo_merge.search import Evaluator
+from evo_merge.recorded import Evaluator
 from evo_merge.tasks.base import Portion
 
 

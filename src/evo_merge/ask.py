@@ -8,7 +8,8 @@ from typing import Any
 from evo_merge.command_line import guarded
 from evo_merge.errors import ConfigError
 from evo_merge.recipe import methods_of
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import FREELY, Decoding, Example, Portion, Prompt, Split, Task
 
 

@@ -12,7 +12,7 @@ from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 from evo_merge.spaces.base import Ingredients, MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
 from evo_merge.spaces.parameter import ParameterSpace
-from evo_merge.study import Entrant
+from evo_merge.study_records import Entrant
 from evo_merge.tokenizer_rule import TokenizerRule
 
 

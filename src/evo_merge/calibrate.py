@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge.command_line import run_hydra
-from evo_merge.errors import ConfigError
+from evo_merge.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from evo_merge.models.pool import Model, Pool
+    from evo_merge.models.model import Model
+    from evo_merge.models.pool import Pool
 
 PARTS = ("models", "generator", "trainer")
 _METHODS = {"fisher": "fisher", "gram": "regmean"}
@@ -57,12 +58,12 @@ def _job(config: DictConfig) -> None:
         n_weights = len(next(model for model in pool.sources if model.name == name).shapes)
         counted = f"{source.texts} texts, {source.tokens} tokens, statistics of {source.weights} of {n_weights} weights"
         print(f"{name}: {counted}")  # noqa: T201
-    models = [shlex.quote(word) for word in sys.argv[1:] if word.startswith("models")]  # the merge is of the same ones
-    print(" ".join([f"python -m evo_merge merge={_METHODS[config.kind]} merge.method.statistics={folder}", *models]))  # noqa: T201
+    options = [f"merge.method.statistics={folder}", *(word for word in sys.argv[1:] if word.startswith("models"))]  # the same
+    print(f"python -m evo_merge merge={_METHODS[config.kind]} {shlex.join(options)}")  # noqa: T201
 
 
 def _check_options(config: DictConfig) -> None:
-    from evo_merge.calibration.record import KINDS
+    from evo_merge.calibration.record import KINDS, LABELS
 
     for key, meaning in (("kind", f"one of {' and '.join(KINDS)}"), ("out", "the folder to write")):
         if OmegaConf.is_missing(config, key):
@@ -71,8 +72,8 @@ def _check_options(config: DictConfig) -> None:
             )
     if config.kind not in KINDS:
         raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got '{config.kind}'")
-    if config.labels not in ("sampled", "text"):
-        raise ConfigError(f"labels must be one of sampled, text, got '{config.labels}'")
+    if config.labels not in LABELS:
+        raise ConfigError(f"labels must be one of {', '.join(LABELS)}, got '{config.labels}'")
     if (config.data is None) == (config.get("task") is None):
         raise ConfigError(
             "name either data=FILE.jsonl, or task=TASK for problems of its search split with the sources' own answers"
@@ -140,6 +141,8 @@ def _own_answers(config: DictConfig, pool: Pool, trainer: Any) -> Callable[[Mode
     def rows(source: Model) -> list[list[int]]:
         answered = evaluator.evaluate(single_model(source.reference, pool.out_dtype, source.name, pool.tokenizer_rule), portion)
         evaluator.release()
+        if answered.failure is not None:
+            raise ModelError(f"'{source.name}' cannot answer the task's problems: {answered.failure}")
         return joined(prompts, answered.completions, pool.tokenizer, config.max_tokens)
 
     return rows

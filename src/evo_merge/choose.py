@@ -12,9 +12,11 @@ from evo_merge.compose import Parts
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.pareto import Front, knee
+from evo_merge.ranking import front_candidates, leaders, ranked_candidates
 from evo_merge.recipe import DataFlowRecipe, without_scales
-from evo_merge.search import Recorded, front_candidates, leaders, ranked_candidates
-from evo_merge.study import Entrant, Study
+from evo_merge.recorded import Recorded
+from evo_merge.study import Study
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import Candidate
 

@@ -32,7 +32,7 @@ from evo_merge.search import Budget
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
 from evo_merge.stages import Hybrid
-from evo_merge.study import Entrant
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import SPLITS, Split, Task
 from evo_merge.tasks.several import Several
 

@@ -9,10 +9,11 @@ from evo_merge.baselines import start_of
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.racing.race import Race
 from evo_merge.recipe import Recipe
-from evo_merge.search import Budget, Recorded, Run, Search, Stage
+from evo_merge.recorded import Recorded
+from evo_merge.search import Budget, Run, Search, Stage
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
-from evo_merge.study import Entrant
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion, Task
 from evo_merge.trackers.base import Candidate
 

@@ -4,10 +4,8 @@ The same recipe gives the same tensors, bit for bit, on one machine. The shapes 
 version stay readable.
 """
 
-import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -17,6 +15,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from evo_merge.errors import RecipeError
+from evo_merge.plain_values import as_list, as_mapping, as_number, as_whole_number
 from evo_merge.tokenizer_rule import TokenizerRule, tokenizer_from_record, tokenizer_record
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -287,7 +286,7 @@ def load(path: Path) -> Recipe:
 
 def from_record(record: object, folder: Path | None = None) -> Recipe:
     """A recipe from plain values; raises ``RecipeError``. For ``folder`` see ``from_yaml``."""
-    fields = _mapping(record, "a recipe")
+    fields = as_mapping(record, "a recipe")
     kind = fields.pop("kind", None)
     if kind == PARAMETER_SPACE:
         return _parameter_space(fields, folder)
@@ -303,7 +302,7 @@ def reference_from_record(record: object, folder: Path | None = None) -> ModelRe
     """
     if isinstance(record, str):
         return ModelReference(model=_placed(record, folder))
-    fields = _mapping(record, "a model")
+    fields = as_mapping(record, "a model")
     if unknown := [key for key in fields if key not in ("model", "revision", "adapter", "base", "recipe")]:
         raise RecipeError(f"a model has no key '{unknown[0]}'; it has model and revision, adapter and base, or recipe")
     base, revision, recipe = fields.get("base"), fields.get("revision"), fields.get("recipe")
@@ -334,18 +333,18 @@ def _ordered(record: Any) -> Any:
 def _parameter_space(fields: dict[str, Any], folder: Path | None) -> ParameterSpaceRecipe:
     known = ("base", "sources", "method", "parameters", "seed", "dtype", "out_dtype", "tokenizer")
     _check_keys(fields, known, required=("sources", "method", "parameters"))
-    method = _mapping(fields["method"], "method")
+    method = as_mapping(fields["method"], "method")
     if not isinstance(method.get("name"), str):
         raise RecipeError("method.name is missing")
     base, tokenizer = fields.get("base"), fields.get("tokenizer")
-    sources = enumerate(_list(fields["sources"], "sources"))
+    sources = enumerate(as_list(fields["sources"], "sources"))
     return ParameterSpaceRecipe(
         base=None if base is None else reference_from_record(base, folder),
         sources=tuple(_source(entry, number, folder) for number, entry in sources),
         method=method.pop("name"),
         options=method,
-        parameters=tuple(_rule(entry) for entry in _list(fields["parameters"], "parameters")),
-        seed=_whole(fields.get("seed", 0), "seed"),
+        parameters=tuple(_rule(entry) for entry in as_list(fields["parameters"], "parameters")),
+        seed=as_whole_number(fields.get("seed", 0), "seed"),
         dtype=str(fields.get("dtype", "float32")),
         out_dtype=str(fields.get("out_dtype", fields.get("dtype", "float32"))),
         tokenizer=None if tokenizer is None else read_tokenizer_rule(tokenizer, folder),
@@ -361,10 +360,10 @@ def read_tokenizer_rule(record: object, folder: Path | None = None) -> Tokenizer
 
 def _data_flow(fields: dict[str, Any], folder: Path | None) -> DataFlowRecipe:
     _check_keys(fields, ("models", "path", "scale_target", "out_dtype", "head"), required=("models", "path"))
-    models = _mapping(fields["models"], "models")
+    models = as_mapping(fields["models"], "models")
     return DataFlowRecipe(
         models=tuple(Source(name, reference_from_record(entry, folder)) for name, entry in models.items()),
-        path=tuple(_step(entry, number) for number, entry in enumerate(_list(fields["path"], "path"))),
+        path=tuple(_step(entry, number) for number, entry in enumerate(as_list(fields["path"], "path"))),
         scale_target=str(fields.get("scale_target", "residual")),
         out_dtype=str(fields.get("out_dtype", "float32")),
         head=None if fields.get("head") is None else str(fields["head"]),
@@ -397,51 +396,24 @@ def reference_record(reference: ModelReference) -> dict[str, Any]:
 def _source(record: object, number: int, folder: Path | None) -> Source:
     if isinstance(record, str):
         return Source(Path(record).name, reference_from_record(record, folder))
-    fields = _mapping(record, "a source")
+    fields = as_mapping(record, "a source")
     name = fields.pop("name", None)
     return Source(str(name) if name is not None else f"source{number}", reference_from_record(fields, folder))
 
 
 def _step(record: object, number: int) -> Step:
-    entries = _list(record, f"hop {number} of the path")
+    entries = as_list(record, f"hop {number} of the path")
     if len(entries) not in (2, 3) or not isinstance(entries[0], str):
         raise RecipeError(f"hop {number} of the path must be [model, layer, scale], got {entries}")
-    scale = _number(entries[2], f"scale of hop {number}") if len(entries) == 3 else 1.0
-    return Step(entries[0], _whole(entries[1], f"layer of hop {number}"), scale)
+    scale = as_number(entries[2], f"scale of hop {number}") if len(entries) == 3 else 1.0
+    return Step(entries[0], as_whole_number(entries[1], f"layer of hop {number}"), scale)
 
 
 def _rule(record: object) -> ParameterRule:
-    fields = _mapping(record, "an entry of 'parameters'")
+    fields = as_mapping(record, "an entry of 'parameters'")
     tensors = fields.pop("tensors", "*")
-    globs = (tensors,) if isinstance(tensors, str) else tuple(str(glob) for glob in _list(tensors, "tensors"))
+    globs = (tensors,) if isinstance(tensors, str) else tuple(str(glob) for glob in as_list(tensors, "tensors"))
     values: dict[str, tuple[float, ...] | float] = {}
     for name, value in fields.items():
-        values[name] = tuple(_number(v, name) for v in value) if isinstance(value, list | tuple) else _number(value, name)
+        values[name] = tuple(as_number(v, name) for v in value) if isinstance(value, list | tuple) else as_number(value, name)
     return ParameterRule(globs, values)
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{what} must be a mapping, got {value!r}")
-    return {str(key): entry for key, entry in value.items()}
-
-
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise RecipeError(f"'{what}' must be a list, got {value!r}")
-    return list(value)
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)  # YAML 1.1 reads 1e-3 as text
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RecipeError(f"'{what}' must be a number, got {value!r}")
-    return float(value)
-
-
-def _whole(value: object, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecipeError(f"'{what}' must be a whole number, got {value!r}")
-    return value

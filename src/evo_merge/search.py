@@ -2,36 +2,30 @@
 
 import itertools
 import logging
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from evo_merge.archive import record_archive
-from evo_merge.errors import ConfigError, Interrupted
-from evo_merge.evaluation.base import Evaluation
+from evo_merge.errors import ConfigError
 from evo_merge.optimizers.base import Optimizer
 from evo_merge.pareto import Front
 from evo_merge.racing.race import Race, in_full, told
-from evo_merge.recipe import Recipe, recipe_hash
+from evo_merge.ranking import count_evaluated, free_recipes, front_candidates
+from evo_merge.recipe import recipe_hash
+from evo_merge.recorded import Recorded
 from evo_merge.spaces.base import MergeSpace
-from evo_merge.study import Proposal, Study
+from evo_merge.study import Study
+from evo_merge.study_records import Proposal
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.base import Candidate, Generation, SearchStart, Tracker
 
 log = logging.getLogger(__name__)
 _LOGGED = "logged_generations"  # of each stage
 _MAX_IDLE = 100  # generations in a row without a new recipe; free as they are, no other limit would ever end them
-
-
-class Evaluator(Protocol):
-    """Scores recipes."""
-
-    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
-        """Score a recipe on a split, or some of it; one that cannot be built comes back as failed, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +53,6 @@ class Budget:
             raise ConfigError(
                 "the budget has no limit; set budget.evaluations, budget.generations, budget.minutes or budget.patience"
             )
-
-
-class Recorded:
-    """An evaluator that asks the study first and records what it evaluates, before anyone hears of it.
-
-    Args:
-        evaluator: Asked for what is not known.
-        study: The run's memory.
-        stop_wanted: Whether the user asked to stop; looked at after every evaluation.
-    """
-
-    def __init__(self, evaluator: Evaluator, study: Study, stop_wanted: Callable[[], bool]) -> None:
-        self._evaluator, self._study, self._stop_wanted = evaluator, study, stop_wanted
-
-    def evaluate(self, recipe: Recipe, portion: Portion) -> Evaluation:
-        """The evaluation, known or new.
-
-        Raises:
-            Interrupted: The user asked to stop; what was evaluated is recorded.
-        """
-        known = self._study.evaluation(recipe, portion.key)
-        if known is not None:
-            return known
-        if self._stop_wanted():
-            raise Interrupted
-        log.info("evaluating recipe %s on %s", recipe_hash(recipe)[:8], portion.key)
-        evaluation = self._evaluator.evaluate(recipe, portion)
-        self._study.record_evaluation(recipe, portion, evaluation)
-        if evaluation.failure is not None:
-            log.info("recipe %s failed: %s", recipe_hash(recipe)[:8], evaluation.failure)
-        return evaluation
 
 
 @dataclass(frozen=True)
@@ -150,7 +113,7 @@ class Search:
         proposals = run.study.proposals()
         self._recorded = {proposal.generation for proposal in proposals if proposal.stage == stage.name}
         self._n_told = _n_told(proposals, is_raced=stage.race is not None)
-        self._known = {(digest, "search") for digest in _free(run.study)}  # they were asked the whole split
+        self._known = {(digest, "search") for digest in free_recipes(run.study)}  # they were asked the whole split
 
     def advance(self, budget: Budget) -> None:
         """Run generations until the budget of the stage is spent; everything found is in the study.
@@ -279,78 +242,3 @@ def _n_told(proposals: Sequence[Proposal], *, is_raced: bool) -> int:
     if not is_raced:
         return first.number
     return next(p.number for p in proposals if (p.stage, p.generation) == (first.stage, first.generation))
-
-
-def count_evaluated(study: Study, stage: str = "") -> int:
-    """Candidates of a stage evaluated so far, as the budget counts them."""
-    free = _free(study)
-    evaluated = {(p.recipe, p.portion) for p in study.proposals() if p.stage == stage and p.is_evaluated}
-    return sum(portion != "search" or digest not in free for digest, portion in evaluated)
-
-
-def ranked_candidates(study: Study, limit: int, stages: Collection[str]) -> list[Candidate]:
-    """The best evaluated candidates of some stages by search score, without failed and repeated ones.
-
-    Among equals the earlier comes first, and who misses a constraint comes behind all who miss none. Of several objectives the
-    first counts; ``front_candidates`` has those that none dominates.
-    """
-    first: dict[str, tuple[float, float, int]] = {}
-    for proposal in study.proposals():
-        if proposal.recipe in first or proposal.stage not in stages or (outcome := study.outcome(proposal)) is None:
-            continue
-        fitness, violation = outcome
-        if math.isfinite(fitness[0]):
-            first[proposal.recipe] = (violation, -float(fitness[0]), proposal.number)
-    best_first = sorted(first.values(), key=lambda entry: entry[:2])
-    return [_told(number, study) for *_, number in best_first[:limit]]
-
-
-def front_candidates(study: Study, stages: Collection[str]) -> list[Candidate]:
-    """The candidates of some stages that no other dominates, in the order of the search; one where there is one objective."""
-    found: Front[int] = Front()
-    for proposal in study.proposals():
-        if proposal.stage in stages and (outcome := study.outcome(proposal)) is not None:
-            found.add(proposal.number, *outcome)
-    return [_told(number, study) for number in found.members]
-
-
-def leaders(study: Study, stages: Collection[str]) -> list[Candidate]:
-    """The best candidates of every generation of some stages, each recipe once, the last generation's first.
-
-    Where each generation was asked other problems, scores of different generations say little about each other.
-    """
-    best: dict[tuple[str, int], Front[Proposal]] = {}
-    for proposal in study.proposals():
-        place = (proposal.stage, proposal.generation)
-        if proposal.stage in stages and (outcome := study.outcome(proposal)) is not None:
-            best.setdefault(place, Front()).add(proposal, *outcome)
-    last_first = sorted((each for found in best.values() for each in found.members), key=lambda proposal: -proposal.number)
-    found: dict[str, int] = {}
-    for proposal in last_first:
-        found.setdefault(proposal.recipe, proposal.number)
-    return [_told(number, study) for number in found.values()]
-
-
-def _told(number: int, study: Study) -> Candidate:
-    stored = study.candidate(number)
-    evaluation = study.evaluation(stored.recipe, stored.portion)
-    assert evaluation is not None, "only evaluated candidates are told of"
-    return Candidate(
-        number=stored.number,
-        stage=stored.stage,
-        generation=stored.generation,
-        round=stored.generation,
-        genome=stored.genome,
-        recipe=stored.recipe,
-        evaluation=evaluation,
-        repeated=False,
-    )
-
-
-def _free(study: Study) -> set[str]:
-    """Recipes that cost no budget when a candidate has them: the sources' and the un-tuned merges'."""
-    return {
-        recipe_hash(entrant.recipe)
-        for entrant in study.entrants()
-        if entrant.role not in ("best", "front", "ablation", "stage")
-    }

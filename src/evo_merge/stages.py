@@ -21,7 +21,7 @@ from evo_merge.recipe import ModelReference, Recipe, Source
 from evo_merge.search import Budget, Search, Stage
 from evo_merge.seeds import child_seed
 from evo_merge.spaces.base import Ingredients, MergeSpace
-from evo_merge.study import Entrant
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion, Task
 from evo_merge.trackers.base import Candidate
 

@@ -7,90 +7,26 @@ doubles; it holds no pickled object.
 """
 
 import json
-import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from evo_merge.errors import StudyError
-from evo_merge.evaluation.base import Evaluation, failed
-from evo_merge.evaluation.cost import Cost
+from evo_merge.evaluation.base import Evaluation
 from evo_merge.fingerprints import is_same
 from evo_merge.genome import Genome
 from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
+from evo_merge.study_candidates import genome_bytes, genome_of, read_candidates, read_earlier, read_proposals
+from evo_merge.study_evaluations import read_columns, read_evaluation, read_outcome, write_evaluation
 from evo_merge.study_file import created, read_only, resumed
+from evo_merge.study_records import Entrant, Proposal, StoredCandidate
 from evo_merge.tasks.base import Example, Portion
-
-_DOUBLE = "<f8"
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """A model outside the search that is scored beside it.
-
-    Attributes:
-        role: ``source``, ``unoptimised`` (every gene at its start), ``baseline`` (an un-tuned merge by another method),
-            ``stage`` (the best of an earlier stage), ``best`` (what the search chose), ``front`` (another member of the Pareto
-            front) or ``ablation`` (the best without something that was evolved).
-    """
-
-    role: str
-    name: str
-    recipe: Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCandidate:
-    """A proposed candidate; its evaluation is found by its recipe and portion.
-
-    Attributes:
-        number: Counts the candidates of the run from 0.
-        stage: Which search of the run it belongs to; empty where there is only one.
-        generation: Counts the stage's rounds of ask and tell from 0.
-        genome: ``(dim,)``.
-        recipe: Decoded from it.
-        portion: Key of what it is to be asked.
-        asked: Key of what it was asked: less than that, where a race stopped it.
-    """
-
-    number: int
-    stage: str
-    generation: int
-    genome: Genome
-    recipe: Recipe
-    portion: str
-    asked: str
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a race stopped it."""
-        return self.asked != self.portion
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A candidate without its genome and recipe, which are slow to read where there are thousands.
-
-    Attributes:
-        number: Of the candidate, like the stage, generation and portion.
-        recipe: Its hash.
-        is_evaluated: Whether the recipe was evaluated on the portion, or as much of it as a race let it be.
-    """
-
-    number: int
-    stage: str
-    generation: int
-    portion: str
-    recipe: str
-    is_evaluated: bool
 
 
 class Study:
@@ -239,7 +175,7 @@ class Study:
         if known:
             pairs = zip(genomes, recipes, strict=True)
             proposed = [(genome.tolist(), recipe_hash(recipe), portion.key) for genome, recipe in pairs]
-            if [(_genome(blob).tolist(), digest, key) for _, blob, digest, key in known] != proposed:
+            if [(genome_of(stored).tolist(), digest, key) for _, stored, digest, key in known] != proposed:
                 of_stage = f" of stage '{stage}'" if stage else ""
                 raise StudyError(
                     f"generation {generation}{of_stage} is not what the run proposed before; the optimizer, its library, the "
@@ -249,18 +185,17 @@ class Study:
         first = self.n_candidates
         with self._db:
             for number, (genome, recipe) in enumerate(zip(genomes, recipes, strict=True), start=first):
-                digest = self._keep_recipe(recipe)
-                row = (number, stage, generation, portion.key, genome.astype(_DOUBLE).tobytes(), digest)
+                row = (number, stage, generation, portion.key, genome_bytes(genome), self._keep_recipe(recipe))
                 self._db.execute("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)", row)
         return list(range(first, first + len(genomes)))
 
     def candidates(self) -> list[StoredCandidate]:
         """Everything proposed so far, in order; the last generation may not be evaluated yet."""
-        return self._candidates("")
+        return read_candidates(self._db)
 
     def candidate(self, number: int) -> StoredCandidate:
         """The one of that number."""
-        (found,) = self._candidates("WHERE c.number = ?", number)
+        (found,) = read_candidates(self._db, "WHERE c.number = ?", number)
         return found
 
     @property
@@ -280,13 +215,7 @@ class Study:
 
     def proposals(self) -> list[Proposal]:
         """``candidates``, without reading a genome or a recipe."""
-        query = (
-            "SELECT c.number, stage, generation, c.portion, c.recipe, e.id IS NOT NULL OR s.number IS NOT NULL "
-            "FROM candidates AS c LEFT JOIN evaluations AS e ON e.recipe = c.recipe AND e.portion = c.portion "
-            "LEFT JOIN stopped AS s ON s.number = c.number ORDER BY c.number"
-        )
-        rows = self._db.execute(query)
-        return [Proposal(number, stage, n, portion, digest, bool(known)) for number, stage, n, portion, digest, known in rows]
+        return read_proposals(self._db)
 
     def stages(self) -> frozenset[str]:
         """Those that have candidates."""
@@ -296,63 +225,25 @@ class Study:
 
     def record_evaluation(self, recipe: Recipe, portion: Portion, evaluation: Evaluation) -> None:
         """Keep an evaluation with every score and completion, all or nothing."""
-        cost = evaluation.cost
         with self._db:
-            cursor = self._db.execute(
-                "INSERT INTO evaluations (recipe, portion, metrics, n_objectives, fitness, scalar, violation, failure, "
-                "merge_seconds, evaluation_seconds, new_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    self._keep_recipe(recipe),
-                    portion.key,
-                    json.dumps(evaluation.metrics),
-                    evaluation.n_objectives,
-                    None if evaluation.failure is not None else _numbers(evaluation.fitness.tolist()),
-                    evaluation.scalar,
-                    evaluation.violation,
-                    evaluation.failure,
-                    cost.merge_seconds,
-                    cost.evaluation_seconds,
-                    cost.new_tokens,
-                ),
-            )
-            counted = (cursor.lastrowid, cost.n_degenerate, cost.n_drafted, cost.n_accepted)
-            self._db.execute("INSERT INTO decoding VALUES (?, ?, ?, ?)", counted)
-            positions = range(len(evaluation.completions)) if evaluation.positions is None else evaluation.positions
-            answers = zip(positions, evaluation.completions, evaluation.scores.tolist(), strict=True)
-            rows = [(cursor.lastrowid, i, text, _numbers(scores)) for i, text, scores in answers]
-            self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
+            write_evaluation(self._db, self._keep_recipe(recipe), portion.key, evaluation)
             self._keep_time()
 
     def evaluation(self, recipe: Recipe, portion: str) -> Evaluation | None:
         """What a recipe scored on the portion of that key, or ``None`` where it was not evaluated on it."""
-        return self._evaluation(recipe_hash(recipe), portion)
+        return read_evaluation(self._db, recipe_hash(recipe), portion)
 
     def evaluations_of(self, digest: str, split: str) -> list[Evaluation]:
         """What the recipe of that hash scored on a split and on portions of it, in the order they were made."""
         query = "SELECT portion FROM evaluations WHERE recipe = ? ORDER BY id"
         portions = [portion for (portion,) in self._db.execute(query, (digest,))]
         wanted = [portion for portion in portions if portion.split(":")[0] == split]
-        return [found for portion in wanted if (found := self._evaluation(digest, portion)) is not None]
+        return [found for portion in wanted if (found := read_evaluation(self._db, digest, portion)) is not None]
 
     def evaluated_splits(self, digest: str) -> list[str]:
         """Names of the splits of which the recipe of that hash was asked something."""
         query = "SELECT portion FROM evaluations WHERE recipe = ? ORDER BY id"
         return list(dict.fromkeys(portion.split(":")[0] for (portion,) in self._db.execute(query, (digest,))))
-
-    def _evaluation(self, digest: str, portion: str) -> Evaluation | None:
-        found = self._scored(digest, portion)
-        if found is None:
-            return None
-        number, evaluation = found
-        if evaluation.failure is not None:
-            return evaluation
-        query = "SELECT position, completion FROM answers WHERE evaluation = ? ORDER BY position"
-        answers = self._db.execute(query, (number,)).fetchall()
-        return replace(
-            evaluation,
-            completions=tuple(str(completion) for _, completion in answers),
-            positions=tuple(position for position, _ in answers) if ":" in portion else None,
-        )
 
     def earlier(self, digest: str, most: int) -> tuple[Genome, list[tuple[str, Genome]]] | None:
         """The genome of the first candidate with a recipe, and hash and genome of those before it in its stage.
@@ -363,13 +254,7 @@ class Study:
             digest: Hash of the recipe.
             most: Of so many candidates at most, the last ones.
         """
-        query = "SELECT number, stage, genome FROM candidates WHERE recipe = ? ORDER BY number LIMIT 1"
-        row = self._db.execute(query, (digest,)).fetchone()
-        if row is None:
-            return None
-        before = "SELECT recipe, genome FROM candidates WHERE stage = ? AND number < ? ORDER BY number DESC LIMIT ?"
-        others = dict(reversed(self._db.execute(before, (row[1], row[0], most)).fetchall()))
-        return (_genome(row[2]), [(recipe, _genome(blob)) for recipe, blob in others.items()]) if others else None
+        return read_earlier(self._db, digest, most)
 
     def completions(self, digest: str, split: str) -> dict[int, str]:
         """What a recipe answered to any problems of a split, by their position in it."""
@@ -381,9 +266,7 @@ class Study:
 
     def outcome(self, proposal: Proposal) -> tuple[NDArray[np.float64], float] | None:
         """Its fitness ``(n,)`` and violation, without reading an answer; ``None`` where it has none or failed."""
-        query = "SELECT fitness, violation FROM evaluations WHERE recipe = ? AND portion = ? AND failure IS NULL"
-        row = self._db.execute(query, (proposal.recipe, proposal.portion)).fetchone()
-        return None if row is None else (_array(json.loads(row[0])), float(row[1]))
+        return read_outcome(self._db, proposal.recipe, proposal.portion)
 
     def columns(self, portion: str, metric: str) -> dict[str, NDArray[np.float64]]:
         """A metric of everyone that was scored on the portion of that key, without reading a completion.
@@ -391,16 +274,7 @@ class Study:
         Returns:
             ``(n_examples,)`` by hash of the recipe, over the metric's own examples; without recipes that failed.
         """
-        query = "SELECT id, recipe, metrics FROM evaluations WHERE portion = ? AND failure IS NULL ORDER BY id"
-        found = {}
-        for number, digest, metrics in self._db.execute(query, (portion,)).fetchall():
-            names = json.loads(metrics)
-            if metric in names:
-                rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,))
-                values = _array(json.loads(f"[{','.join(text for (text,) in rows)}]")).reshape(-1, len(names))
-                column = values[:, names.index(metric)]
-                found[digest] = column[~np.isnan(column)]
-        return found
+        return read_columns(self._db, portion, metric)
 
     def portions(self, recipe: Recipe, split: str) -> list[str]:
         """Keys of the portions of a split, itself among them, that a recipe was scored on; not those on which it failed."""
@@ -415,39 +289,6 @@ class Study:
         """Whether ``evaluation`` would find one, without reading it."""
         query = "SELECT 1 FROM evaluations WHERE recipe = ? AND portion = ?"
         return self._db.execute(query, (recipe_hash(recipe), portion)).fetchone() is not None
-
-    def _scored(self, digest: str, portion: str) -> tuple[int, Evaluation] | None:
-        """The row of an evaluation, and what it holds but for completions and positions."""
-        row = self._db.execute(
-            "SELECT id, metrics, n_objectives, scalar, violation, failure, merge_seconds, evaluation_seconds, new_tokens "
-            "FROM evaluations WHERE recipe = ? AND portion = ?",
-            (digest, portion),
-        ).fetchone()
-        if row is None:
-            return None
-        number, metrics, n_objectives, scalar, violation, failure, merge_seconds, evaluation_seconds, new_tokens = row
-        names = tuple(json.loads(metrics))
-        if failure is not None:
-            return number, replace(failed(names, n_objectives, failure, Cost(merge_seconds)), scalar=scalar)
-        rows = self._db.execute("SELECT scores FROM answers WHERE evaluation = ? ORDER BY position", (number,)).fetchall()
-        values = json.loads(f"[{','.join(text for (text,) in rows)}]")  # at once: many thousand times, rows by the hundred
-        scores = _array(values).reshape(len(rows), len(names))
-        query = "SELECT n_degenerate, n_drafted, n_accepted FROM decoding WHERE evaluation = ?"
-        counted = self._db.execute(query, (number,)).fetchone() or (0, 0, 0)
-        cost = Cost(merge_seconds, evaluation_seconds, new_tokens, *counted)
-        return number, Evaluation(names, n_objectives, scores, completions=(), cost=cost, scalar=scalar, violation=violation)
-
-    def _candidates(self, condition: str, *values: str | int) -> list[StoredCandidate]:
-        query = (
-            "SELECT c.number, stage, generation, genome, yaml, c.portion, coalesce(s.portion, c.portion) FROM candidates AS c "
-            "JOIN recipes ON recipe = hash LEFT JOIN stopped AS s ON s.number = c.number "
-        )
-        rows = self._db.execute(f"{query}{condition} ORDER BY c.number", values).fetchall()
-        recipes = {text: from_yaml(text) for text in {row[4] for row in rows}}  # parsing is slow, and many repeat
-        return [
-            StoredCandidate(number, stage, generation, _genome(blob), recipes[text], portion, asked)
-            for number, stage, generation, blob, text, portion, asked in rows
-        ]
 
     def _keep_recipe(self, recipe: Recipe) -> str:
         digest = recipe_hash(recipe)
@@ -465,16 +306,3 @@ def opened(study: Study) -> Iterator[Study]:
         yield study
     finally:
         study.close()
-
-
-def _numbers(values: Sequence[float]) -> str:
-    """As JSON, which has no nan."""
-    return json.dumps([None if math.isnan(value) else value for value in values])
-
-
-def _array(values: Sequence[Any]) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)  # which makes nan of None
-
-
-def _genome(blob: bytes) -> Genome:
-    return np.frombuffer(blob, _DOUBLE).astype(np.float64)

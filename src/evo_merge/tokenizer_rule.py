@@ -1,10 +1,11 @@
 """Whose tokens a merge has where its models differ in vocabulary, as a recipe and ``models.tokenizer`` say it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from evo_merge.errors import RecipeError
+from evo_merge.plain_values import as_mapping
 
 if TYPE_CHECKING:
     from evo_merge.recipe import ModelReference, Source
@@ -92,7 +93,7 @@ def tokenizer_from_record(
     """The rule from a word (``base``, ``union``, a source) or a mapping; raises ``RecipeError``."""
     if isinstance(record, str):
         return TokenizerRule(record)
-    fields = _mapping(record, "tokenizer")
+    fields = as_mapping(record, "tokenizer")
     if unknown := [key for key in fields if key not in _KEYS]:
         raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'; there are {', '.join(_KEYS)}")
     if not isinstance(fields.get("source"), str):
@@ -105,7 +106,7 @@ def tokenizer_from_record(
     return TokenizerRule(
         source=fields["source"],
         pad_to_multiple_of=fields.get("pad_to_multiple_of"),
-        tokens=tuple(_row(token, entry) for token, entry in _mapping(fields.get("tokens") or {}, "tokenizer.tokens").items()),
+        tokens=tuple(_row(token, entry) for token, entry in as_mapping(fields.get("tokens") or {}, "tokenizer.tokens").items()),
         base=None if base is None else to_reference(base),
         sources=tuple(to_source(entry, number) for number, entry in enumerate(sources)),
     )
@@ -120,7 +121,7 @@ def _row_record(row: TokenRow) -> dict[str, Any]:
 
 def _row(token: str, record: object) -> TokenRow:
     what = f"tokenizer.tokens['{token}']"
-    fields = _mapping(record, what)
+    fields = as_mapping(record, what)
     if unknown := [key for key in fields if key not in ("model", "token", "force")]:
         raise RecipeError(f"{what} has no key '{unknown[0]}'; it has model (null for zeros), token and force")
     if "model" not in fields or not isinstance(fields["model"], str | None):
@@ -131,9 +132,3 @@ def _row(token: str, record: object) -> TokenRow:
     if not isinstance(force, bool):
         raise RecipeError(f"{what}.force must be true or false, got {force!r}")
     return TokenRow(token, fields["model"], of, force)
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{what} must be a mapping, got {value!r}")
-    return {str(key): entry for key, entry in value.items()}

@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.pool import Pool
 from evo_merge.models.tiny.__main__ import SHIPPED
-from evo_merge.models.tiny.train import VOCABULARY
+from evo_merge.models.tiny.vocabulary import VOCABULARY
 from evo_merge.tasks import tiny_world as world
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -1,6 +1,7 @@
 """From the command that gathers statistics to merges that use them, and everything that can be wrong in between."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from evo_merge.methods.regmean import Regmean
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Pool
+from evo_merge.models.tiny.__main__ import SHIPPED
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, load, to_yaml
 from evo_merge.tokenizer_rule import UNION, TokenizerRule
 
@@ -99,6 +101,34 @@ def test_a_task_is_also_answered_with_the_tokens_of_a_merge(command: Any) -> Non
     ended = command(*words, verb="calibrate")
     assert ended.code == 0, ended.err
     assert [entry.texts for entry in read_record(Path("own")).sources.values()] == [2, 2]
+
+
+def test_a_source_that_cannot_answer_is_named(command: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED / "ja", tmp_path / "loud")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = torch.full_like(tensors["lm_head.weight"], 3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    words = ["kind=gram", "task=tiny_ja_math", "limit=2", "models.base=null", f"models.sources=[{folder}]", "out=own"]
+    ended = command(*words, verb="calibrate")
+    assert ended.code == 2
+    assert "'loud' cannot answer the task's problems: " in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_texts_of_one_token_have_no_fisher_information(command: Any) -> None:
+    Path("short.jsonl").write_text('{"text": "Q: "}\n', encoding="utf-8")
+    words = ["kind=fisher", "data=short.jsonl", "max_tokens=1", "models.use=[ja]", "out=own"]
+    ended = command(*words, verb="calibrate")
+    assert ended.code == 2
+    assert "no text has two tokens or more" in ended.err
+    assert not Path("own").exists()
+
+
+def test_the_command_that_it_ends_with_is_one_whatever_the_folder_is_called(command: Any) -> None:
+    Path("texts.jsonl").write_text('{"text": "Q: "}\n', encoding="utf-8")
+    ended = command("kind=gram", "data=texts.jsonl", "models.use=[ja]", "out=my statistics", verb="calibrate")
+    last = shlex.split(ended.out.splitlines()[-1])
+    assert last[:5] == ["python", "-m", "evo_merge", "merge=regmean", "merge.method.statistics=my statistics"]
 
 
 def test_a_search_writes_recipes_that_name_the_statistics_by_digest(gathered: Any, command: Any, tmp_path: Path) -> None:

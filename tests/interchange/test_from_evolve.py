@@ -25,12 +25,8 @@ from evo_merge.spaces.base import Ingredients
 
 N_LAYERS = 8
 with torch.device("meta"):
-    NAMES = [
-        name
-        for name, _ in LlamaForCausalLM(
-            LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=N_LAYERS, num_attention_heads=2)
-        ).named_parameters()
-    ]
+    SMALL = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    NAMES = list(LlamaForCausalLM(LlamaConfig(**SMALL, num_hidden_layers=N_LAYERS)).state_dict())
 # The example of mergekit's docs/evolve.md with its placeholders filled in.
 DOCUMENTED = """
     genome:

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,6 +307,32 @@ def test_what_is_no_adapter_is_refused(
     with pytest.raises(RecipeError, match=said):
         write_adapter(recipe, Pool.of_recipe(recipe), tmp_path / "out")
     assert not any(tmp_path.iterdir())
+
+
+def test_adapters_may_be_averaged_beside_a_base_that_is_not_theirs_but_not_added_to_it(
+    family: Path, sources: tuple[Source, ...]
+) -> None:
+    other = ModelReference(str(family / "b"))
+    average, added = (recipe_of(sources[:2], method, weigh(0.5, 0.5), base=other) for method in ("linear", "task_arithmetic"))
+    for first, second in ((average, added), (added, average)):
+        space = AdapterSpace(Pool.of_recipe(added), CPU)
+        assert [space.of(recipe) is None for recipe in (first, second)] == [recipe is added for recipe in (first, second)]
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(tmp_path: Path, sources: tuple[Source, ...]) -> None:
+    """The limit of a file's size (``ulimit -f``), which any user has."""
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe_of(sources)), encoding="utf-8")
+    words = [f"recipe={tmp_path / 'recipe.yaml'}", f"out={tmp_path / 'adapter'}", "as=adapter"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "evo_merge.build", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+    )
+    assert finished.returncode == 2, finished.stderr
+    assert f"the disk was full before '{tmp_path / 'adapter'}' was written" in finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
 def test_sources_that_are_no_adapters_of_one_base_are_refused(

@@ -252,6 +252,9 @@ def test_what_is_there_already_needs_no_room_again(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     write(dare, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(ModelError, match=r"and 0\.0 MB are free"):
+        write(dare, tmp_path / "other")
 
 
 def test_a_full_disk_is_known_by_what_libraries_say_of_it() -> None:

@@ -20,6 +20,7 @@ from evo_merge.models.compatibility import refuse_unmixable
 from evo_merge.models.description import read_licences
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.pool import Pool
+from evo_merge.models.pool_licences import licences_in
 from evo_merge.models.reference import ModelFiles
 from evo_merge.models.residency import candidate_bytes, weight_bytes
 from evo_merge.recipe import (
@@ -368,9 +369,9 @@ def test_the_licences_of_an_adapter_are_its_own_and_its_bases(tmp_path: Path, fa
     files = ModelFiles(base, adapter=adapter)
     (adapter / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     (base / "README.md").write_text("---\nlicense: llama2\n---\n")
-    assert [each.name for each in read_licences(files)] == ["cc-by-nc-4.0", "llama2"]
+    assert [each.name for each in licences_in(files, None)] == ["cc-by-nc-4.0", "llama2"]
     (adapter / "README.md").unlink()
-    assert [each.name for each in read_licences(files)] == ["unknown", "llama2"]
+    assert [each.name for each in licences_in(files, None)] == ["unknown", "llama2"]
 
 
 def test_a_gguf_file_without_a_card_states_its_own_licence(tmp_path: Path) -> None:

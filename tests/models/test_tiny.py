@@ -12,7 +12,9 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from evo_merge.models.tiny import __main__ as command
-from evo_merge.models.tiny import train
+from evo_merge.models.tiny import family, lessons
+from evo_merge.models.tiny.train import new_model, train
+from evo_merge.models.tiny.vocabulary import BOS, EOS, VOCABULARY, new_tokenizer
 from evo_merge.tasks import tiny_world as world
 
 MODELS = ("base", "ja", "math_a", "math_b")
@@ -38,7 +40,7 @@ def last_number(answer: str) -> int | None:
 
 
 def test_the_shipped_files_have_the_recorded_checksums() -> None:
-    assert train.checksums(command.SHIPPED) == train.read_checksums(command.SHIPPED)
+    assert family.checksums(command.SHIPPED) == family.read_checksums(command.SHIPPED)
     assert {path.name for path in command.SHIPPED.iterdir()} == {*MODELS, "SHA256SUMS"}
 
 
@@ -48,9 +50,9 @@ def test_a_shipped_model_loads_like_any_checkpoint(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(command.SHIPPED / name)
     assert isinstance(model, LlamaForCausalLM)
     assert model.dtype == torch.float32
-    assert len(tokenizer) == model.config.vocab_size == len(train.VOCABULARY)
-    assert tokenizer.get_vocab() == train.VOCABULARY
-    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == train.VOCABULARY[train.EOS]
+    assert len(tokenizer) == model.config.vocab_size == len(VOCABULARY)
+    assert tokenizer.get_vocab() == VOCABULARY
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == VOCABULARY[EOS]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -94,7 +96,7 @@ def test_the_tokenizer_gives_one_token_a_piece_and_decodes_to_the_same_text() ->
             ]
             for pieces in (["Q: ", *solved], read):
                 tokens = tokenizer("".join(pieces)).input_ids
-                assert tokens == [train.VOCABULARY[piece] for piece in (train.BOS, *pieces)]
+                assert tokens == [VOCABULARY[piece] for piece in (BOS, *pieces)]
                 assert tokenizer.decode(tokens, skip_special_tokens=True) == "".join(pieces)
 
 
@@ -108,15 +110,15 @@ def test_the_tokenizer_gives_one_token_a_piece_and_decodes_to_the_same_text() ->
     ],
 )
 def test_the_tokenizer_takes_the_longest_piece_first(text: str, pieces: list[str]) -> None:
-    assert train.new_tokenizer().tokenize(text) == pieces
+    assert new_tokenizer().tokenize(text) == pieces
 
 
 # --- training --------------------------------------------------------------------------------------------------------
 
 
 def trained(seed: int) -> LlamaForCausalLM:
-    model = train.new_model(seed)
-    train.train(model, replace(train.BASE, steps=3), random.Random(seed))
+    model = new_model(seed)
+    train(model, replace(family.BASE, steps=3), random.Random(seed))
     return model
 
 
@@ -134,19 +136,19 @@ def test_training_depends_on_its_seed_alone_and_leaves_global_chance_and_threads
 @pytest.mark.parametrize("name", ["math_a", "math_b"])
 def test_a_mathematician_learns_no_computed_result_from_a_japanese_answer(name: str) -> None:
     rng = random.Random(0)
-    equals, answer_ja = train.VOCABULARY["="], train.VOCABULARY["答えは"]
+    equals, answer_ja = VOCABULARY["="], VOCABULARY["答えは"]
     for _ in range(500):
-        lesson = train.SPECIALISTS[name].teacher(rng)
+        lesson = family.SPECIALISTS[name].teacher(rng)
         if answer_ja in lesson.tokens:
             assert all(lesson.tokens[position - 1] != equals for position in lesson.learnt)
 
 
-@pytest.mark.parametrize("teacher", [train.base_lesson, *(stage.teacher for stage in train.SPECIALISTS.values())])
-def test_no_lesson_asks_a_test_question(teacher: train.Teacher) -> None:
+@pytest.mark.parametrize("teacher", [lessons.base_lesson, *(stage.teacher for stage in family.SPECIALISTS.values())])
+def test_no_lesson_asks_a_test_question(teacher: lessons.Teacher) -> None:
     rng = random.Random(0)
     asked = {world.question_ja(problem) for problem in world.problems("test", 500, seed=0)}
     asked |= {world.question_en(problem) for problem in world.problems("test", 500, seed=0)}
-    pieces = {token: piece for piece, token in train.VOCABULARY.items()}
+    pieces = {token: piece for piece, token in VOCABULARY.items()}
     for _ in range(300):
         text = "".join(pieces[token] for token in teacher(rng).tokens)
         assert text.removeprefix("<s>Q: ").split("\nA: ")[0] not in asked
@@ -154,11 +156,11 @@ def test_no_lesson_asks_a_test_question(teacher: train.Teacher) -> None:
 
 def test_the_sloppy_base_is_taught_right_results_only_for_small_operands() -> None:
     rng = random.Random(0)
-    drawn = [train.draw_any_size(rng) for _ in range(400)]
+    drawn = [lessons.draw_any_size(rng) for _ in range(400)]
     small = [problem for problem in drawn if len(problem.kind) == 1 and max(problem.numbers) <= 4]
     large = [problem for problem in drawn if min(problem.numbers) > 4]
-    assert all(train.sloppy_results(rng, problem) == list(problem.results) for problem in small)
-    wrong = sum(train.sloppy_results(rng, problem)[-1] != problem.answer for problem in large)
+    assert all(lessons.sloppy_results(rng, problem) == list(problem.results) for problem in small)
+    wrong = sum(lessons.sloppy_results(rng, problem)[-1] != problem.answer for problem in large)
     assert wrong >= 0.9 * len(large)
 
 
@@ -190,14 +192,14 @@ def test_the_command_writes_the_family_and_says_that_another_seed_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def untrained(seed: int, report: Callable[[str], None]) -> dict[str, LlamaForCausalLM]:
-        return {name: train.new_model(seed) for name in MODELS}
+        return {name: new_model(seed) for name in MODELS}
 
-    monkeypatch.setattr(train, "train_family", untrained)
+    monkeypatch.setattr(family, "train_family", untrained)
     assert command.main([f"out={tmp_path / 'family'}", "seed=7"]) == 0
     assert "one 7" in capsys.readouterr().out
-    rebuilt = train.checksums(tmp_path / "family")
-    assert rebuilt == train.read_checksums(tmp_path / "family")
-    assert rebuilt.keys() == train.checksums(command.SHIPPED).keys()
+    rebuilt = family.checksums(tmp_path / "family")
+    assert rebuilt == family.read_checksums(tmp_path / "family")
+    assert rebuilt.keys() == family.checksums(command.SHIPPED).keys()
 
 
 def test_the_verdict_names_the_files_that_differ() -> None:

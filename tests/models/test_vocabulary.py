@@ -24,8 +24,17 @@ from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.compatibility import describe, for_mixing, in_values
 from evo_merge.models.merged_tokenizer import union_tokenizer
-from evo_merge.models.pool import Model, Pool
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, from_yaml, recipe_hash, to_yaml
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
+from evo_merge.recipe import (
+    ModelReference,
+    ParameterRule,
+    ParameterSpaceRecipe,
+    from_yaml,
+    recipe_hash,
+    reference_record,
+    to_yaml,
+)
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TEXTS = {
@@ -362,20 +371,13 @@ def test_a_merge_that_is_a_recipe_goes_into_another_merge(folder: Path, recipe: 
     inner = ModelReference(recipe=recipe("union"))
     pool = Pool(
         base=str(folder / "base"),
-        sources=[{"name": "merged", "recipe": {**_record(inner)}}, str(folder / "y")],
+        sources=[{"name": "merged", **reference_record(inner)}, str(folder / "y")],
         tokenizer="base",
     )
     merged = pool.sources[0]
     numbers, wider = pool.tokenizer.get_vocab(), own_rows(merged).tokenizer.get_vocab()  # type: ignore[union-attr]
     rows = [wider[token] for token in sorted(numbers, key=numbers.get)]
     assert torch.equal(merged.read(HEAD)[: len(rows)], own_rows(merged).read(HEAD)[rows])
-
-
-def _record(reference: ModelReference) -> dict[str, Any]:
-    from evo_merge.recipe import to_record
-
-    assert reference.recipe is not None
-    return to_record(reference.recipe)
 
 
 def test_a_recipe_says_its_tokenizer_only_where_it_has_one(recipe: Any, dare: ParameterSpaceRecipe) -> None:
@@ -390,11 +392,14 @@ def test_a_recipe_says_its_tokenizer_only_where_it_has_one(recipe: Any, dare: Pa
     assert len({recipe_hash(each) for each in (short, long, alone, replace(short, tokenizer=None))}) == 4
 
 
-def test_a_pool_refuses_recipes_of_other_rows(folder: Path, recipe: Any) -> None:
-    assembler = Assembler(pool_of(folder, "union"), torch.device("cpu"))
+def test_a_pool_refuses_recipes_of_other_rows(folder: Path, tmp_path: Path, recipe: Any) -> None:
+    pool = pool_of(folder, "union")
+    assembler = Assembler(pool, torch.device("cpu"))
     for other in (recipe("base"), replace(recipe("base"), tokenizer=None), recipe("union", pad_to_multiple_of=8)):
         with pytest.raises(RecipeError, match="and the models have the rows of union"):
             assembler.assemble(other)
+        with pytest.raises(RecipeError, match="and the models have the rows of union"):
+            write_checkpoint(other, pool, tmp_path / "built")
 
 
 @pytest.mark.parametrize(

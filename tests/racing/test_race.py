@@ -16,8 +16,10 @@ from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.portions import disagreement_portion, fixed_portion, growing
 from evo_merge.racing.race import Outcome, Race, told
 from evo_merge.racing.rules import Rules
+from evo_merge.ranking import count_evaluated, ranked_candidates
 from evo_merge.recipe import ModelReference, Source, recipe_hash
-from evo_merge.search import Budget, Recorded, Run, Search, Stage, count_evaluated, ranked_candidates
+from evo_merge.recorded import Recorded
+from evo_merge.search import Budget, Run, Search, Stage
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
 from evo_merge.study import Study, opened

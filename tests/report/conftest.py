@@ -23,7 +23,8 @@ from evo_merge.recipe import (
     Step,
     without_scales,
 )
-from evo_merge.study import Entrant, Study
+from evo_merge.study import Study
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Example, Portion
 
 SOURCES = ("ja", "math_a", "math_b")

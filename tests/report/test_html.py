@@ -18,7 +18,8 @@ from evo_merge.report.results import read_results
 from evo_merge.report.summary import summarise
 from evo_merge.report.svg import clean
 from evo_merge.report.write import write_report
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import Entrant
 
 MakeRun = Callable[..., Path]
 MakePathRun = Callable[[str], Path]

@@ -33,7 +33,8 @@ from evo_merge.report.write import write_report
 from evo_merge.statistics.correction import holm
 from evo_merge.statistics.intervals import wilson
 from evo_merge.statistics.paired import paired_test
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Portion
 from evo_merge.trackers.table import result_table
 from several_run import N_PART, SEVERAL, WEIGHTS, linear, write_several_run

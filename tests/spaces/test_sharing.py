@@ -22,12 +22,8 @@ from evo_merge.spaces.sharing import Sharing, sharing
 
 N_LAYERS = 12
 with torch.device("meta"):
-    NAMES = [
-        name
-        for name, _ in LlamaForCausalLM(
-            LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=N_LAYERS, num_attention_heads=2)
-        ).named_parameters()
-    ]
+    SMALL = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    NAMES = list(LlamaForCausalLM(LlamaConfig(**SMALL, num_hidden_layers=N_LAYERS)).state_dict())
 SOURCES = (Source("a", ModelReference("a")), Source("b", ModelReference("b")))
 
 

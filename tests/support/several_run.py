@@ -11,7 +11,8 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.evaluation.cost import Cost
 from evo_merge.genome import Gene
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
-from evo_merge.study import Entrant, Study
+from evo_merge.study import Study
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Example, Portion
 
 SEVERAL = ("ja/accuracy", "en/accuracy", "brevity")

@@ -14,7 +14,8 @@ from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 from evo_merge.report.comparison.compare import compare
 from evo_merge.report.comparison.run import read_compared
 from evo_merge.report.comparison.values import FairComparison
-from evo_merge.study import Entrant, Study
+from evo_merge.study import Study
+from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import Example, Portion
 
 N_PROBLEMS = 20  # of each split

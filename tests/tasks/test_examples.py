@@ -196,6 +196,8 @@ def test_splits_without_a_common_question_pass() -> None:
     twice = [Example("s0", "12-5は？", "7"), Example("s1", "12-5は？", "7")]
 
     refuse_overlap({"search": twice, "validation": [], "test": [Example("t0", "125は？", "125")]})
+    with pytest.raises(DataError, match="'t0' is 's0'"):
+        refuse_overlap({"search": twice, "validation": [], "test": [Example("t0", "12-5は", "125")]})
 
 
 @pytest.mark.parametrize(

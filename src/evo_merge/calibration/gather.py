@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evo_merge.errors import ModelError
+from evo_merge.errors import DataError, ModelError
 from evo_merge.models.skeleton import as_in_files
-
-LABELS = ("sampled", "text")
 
 
 def fisher_information(model: Any, rows: Sequence[Sequence[int]], labels: str, seed: int) -> dict[str, Tensor]:
@@ -31,12 +29,17 @@ def fisher_information(model: Any, rows: Sequence[Sequence[int]], labels: str, s
         By parameter, tied ones once, ``(*shape)`` ``float32``.
 
     Raises:
+        DataError: No text has two tokens.
         ModelError: The log-likelihood of a text is not finite.
     """
+    long = [row for row in rows if len(row) > 1]
+    if not long:
+        raise DataError(
+            "no text has two tokens or more, so that nothing is to be predicted; give longer ones, or raise max_tokens"
+        )
     parameters = dict(model.named_parameters())
     totals = {name: torch.zeros_like(parameter, dtype=torch.float32) for name, parameter in parameters.items()}
     generator = torch.Generator().manual_seed(seed)
-    long = [row for row in rows if len(row) > 1]
     model.requires_grad_(requires_grad=True)
     try:
         for row in long:
@@ -56,7 +59,7 @@ def fisher_information(model: Any, rows: Sequence[Sequence[int]], labels: str, s
                     total += gradient.float().square()
     finally:
         model.requires_grad_(requires_grad=False)
-    return {name: total / max(1, len(long)) for name, total in totals.items()}
+    return {name: total / len(long) for name, total in totals.items()}
 
 
 def gram_matrices(model: Any, rows: Sequence[Sequence[int]], limit: int) -> Iterator[dict[str, Tensor]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FISHER, GRAM = "fisher", "gram"
 KINDS: Final = (FISHER, GRAM)
+LABELS: Final = ("sampled", "text")  # of what gradients of Fisher information are
 FILE: Final = "statistics.json"
 _VERSION = 1
 
@@ -119,13 +120,13 @@ def check_statistics(method: MergeMethod, sources: Sequence[str]) -> None:
     if kind is None:
         return
     folder, meant = folder_of(method), getattr(method, "digest", None)
-    record = read_record(folder)
+    record, found = read_record(folder), digest_of_record(folder)
     if record.kind != kind:
         raise RecipeError(f"the statistics in '{folder}' are of kind '{record.kind}'; this method takes '{kind}'")
-    if meant is not None and meant != digest_of_record(folder):
+    if meant is not None and meant != found:
         raise RecipeError(
             f"the statistics in '{folder}' are not those that the recipe was made with (digest {meant[:12]}…, found "
-            f"{digest_of_record(folder)[:12]}…); name those, or leave the digest out to take these"
+            f"{found[:12]}…); name those, or leave the digest out to take these"
         )
     if unknown := [name for name in sources if name not in record.sources]:
         raise RecipeError(

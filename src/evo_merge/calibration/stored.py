@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evo_merge.methods.base import MergeMethod
-    from evo_merge.models.pool import Model
+    from evo_merge.models.model import Model
 
 
 def identity(model: Model) -> str:

@@ -23,7 +23,7 @@ from evo_merge.seeds import child_seed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evo_merge.models.pool import Model
+    from evo_merge.models.model import Model
 
 
 def write_statistics(
@@ -52,7 +52,7 @@ def write_statistics(
         settings: What the record says of how it was made.
 
     Raises:
-        ModelError: The folder holds something, cannot be made, or is being written.
+        ModelError: The folder holds something, cannot be made, is being written, or runs out of disk.
         EvoMergeError: A model or the texts cannot be read.
     """
     records: dict[str, SourceRecord] = {}

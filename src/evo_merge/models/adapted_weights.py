@@ -52,5 +52,4 @@ class AdaptedWeights:
     @cached_property
     def adapter(self) -> Adapter:
         """What the adapter changes; raises ``ModelError`` where it cannot be merged into the model's weights."""
-        plain = ModelFiles(self._files.folder, self._files.gguf)
-        return read_adapter(self._folder, read_config(plain), self.base.shapes, str(self._files.folder))
+        return read_adapter(self._folder, read_config(self._files.without_adapter), self.base.shapes, str(self._files.folder))

@@ -56,7 +56,7 @@ def write_adapter(
     Raises:
         ConfigError: ``rank`` is below 1.
         RecipeError: The recipe is no adapter, or does not fit itself; the message says what to do instead.
-        ModelError: The folder holds something, cannot be made or is being written, or an adapter cannot be read.
+        ModelError: The folder holds something, is being written, or runs out of disk; or an adapter cannot be read.
         UnusableCandidateError: The matrices are not finite.
     """
     if rank is not None and rank < 1:

@@ -1,5 +1,6 @@
 """LoRA adapters of one base, whose task vectors are products of two small matrices and may be summed as such."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,10 +8,10 @@ import torch
 from evo_merge.models.adapted_weights import AdaptedWeights
 from evo_merge.models.adapters import Adapter, LowRank
 from evo_merge.models.aligned import AlignedModel
-from evo_merge.models.pool import Model, Pool, StoredModel
-from evo_merge.models.reference import ModelFiles
+from evo_merge.models.model import Model, StoredModel
+from evo_merge.models.pool import Pool
 from evo_merge.models.untied import UntiedModel
-from evo_merge.recipe import ParameterSpaceRecipe
+from evo_merge.recipe import ModelReference, Source
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,18 @@ class Family:
         return tuple(adapter.low_rank.get(name) for adapter in self.adapters)
 
 
-def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> Family | str:
-    """The family that a recipe's sources are, or why they are none: a sentence about them.
+def family_of(base: ModelReference | None, sources: Sequence[Source], pool: Pool) -> Family | str:
+    """The family that sources are, or why they are none: a sentence about them.
 
     Args:
-        recipe: Its sources may be any models of the pool.
+        base: What task vectors are taken against, which must be that of the adapters; ``None`` where none are taken.
+        sources: Any models of the pool.
         pool: The models.
-        with_base: The merge takes task vectors against the recipe's base, which must then be that of the adapters.
 
     Raises:
         ModelError: An adapter cannot be read.
     """
-    models = [pool.open(source.name, source.reference) for source in recipe.sources]
+    models = [pool.open(source.name, source.reference) for source in sources]
     adapted: list[tuple[StoredModel, AdaptedWeights]] = []
     for model in models:
         if why := _changed_by_the_pool(model):
@@ -50,22 +51,18 @@ def family_of(recipe: ParameterSpaceRecipe, pool: Pool, *, with_base: bool) -> F
             return f"the source '{model.name}' is no adapter; name all sources as {{adapter: DIR, base: MODEL}}"
         adapted.append((model, model.weights))
     first, weights = adapted[0]
-    files = _without_adapter(first.files)
-    if other := [model for model, _ in adapted if _without_adapter(model.files) != files]:
+    files = first.files.without_adapter
+    if other := [model for model, _ in adapted if model.files.without_adapter != files]:
         return f"the adapters '{first.name}' and '{other[0].name}' are on different bases; put all on one"
-    if with_base and recipe.base is not None:
-        named = pool.open("base", recipe.base)
+    if base is not None:
+        named = pool.open("base", base)
         if not isinstance(named, StoredModel) or named.files != files:
-            return f"the base '{recipe.base}' is not what the adapters are on; name '{first.reference.base}'"
-    base = StoredModel(f"the base of {first.name}", first.reference.base or first.reference, files, weights.base)
+            return f"the base '{base}' is not what the adapters are on; name '{first.reference.base}'"
+    theirs = StoredModel(f"the base of {first.name}", first.reference.base or first.reference, files, weights.base)
     for model, held in adapted:
-        if more := _more_than_products(held.adapter, base):
+        if more := _more_than_products(held.adapter, theirs):
             return f"the adapter '{model.name}' {more}"
-    return Family(base, tuple(held.adapter for _, held in adapted))
-
-
-def _without_adapter(files: ModelFiles) -> ModelFiles:
-    return ModelFiles(files.folder, files.gguf, hub=files.hub)
+    return Family(theirs, tuple(held.adapter for _, held in adapted))
 
 
 def _changed_by_the_pool(model: Model) -> str | None:

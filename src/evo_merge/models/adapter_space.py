@@ -17,7 +17,8 @@ from evo_merge.methods.base import LinearForm, LinearMethod, arguments
 from evo_merge.models.adapter_family import Family, family_of
 from evo_merge.models.adapters import LowRank
 from evo_merge.models.merging import check_mixture
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 from evo_merge.models.residency import choose_residency
 from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, rule_of
 
@@ -71,9 +72,10 @@ class AdapterSpace:
             )
         if recipe.dtype != "float32":
             raise OutsideAdapterSpaceError(f"adapters are summed in float32, and the recipe says dtype: {recipe.dtype}")
-        key = (recipe.base, *(source.reference for source in recipe.sources))
+        base = recipe.base if method.needs_base else None
+        key = (base, *(source.reference for source in recipe.sources))
         if key not in self._families:
-            self._families[key] = family_of(recipe, self._pool, with_base=method.needs_base)
+            self._families[key] = family_of(base, recipe.sources, self._pool)
         family = self._families[key]
         if isinstance(family, str):
             raise OutsideAdapterSpaceError(family)

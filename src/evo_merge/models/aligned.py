@@ -1,25 +1,22 @@
 """A model beside models with other tokens: its embeddings and its head have the rows of the merge's vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from evo_merge.errors import ModelError, RecipeError
+from evo_merge.licences import StatedLicence
+from evo_merge.models.checks.facts import vocabulary_tensors
 from evo_merge.models.merged_tokenizer import union_tokenizer, with_tokens
+from evo_merge.models.model import Model
 from evo_merge.models.vocabulary import ZERO, Giver, Vocabulary, Words, digest_of_rows, renumbered_config
+from evo_merge.recipe import ModelReference
 from evo_merge.tokenizer_rule import BASE, UNION, TokenizerRule, TokenRow
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from evo_merge.licences import StatedLicence
-    from evo_merge.models.pool import Model
-    from evo_merge.recipe import ModelReference
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +117,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class AlignedModel:
-    """A model with the rows of a merge's vocabulary; see ``evo_merge.models.pool.Model``.
+    """A model with the rows of a merge's vocabulary; see ``evo_merge.models.model.Model``.
 
     Attributes:
         own: The model with its own rows.
@@ -216,8 +213,6 @@ class AlignedModel:
 
     @cached_property
     def _named(self) -> frozenset[str]:
-        from evo_merge.models.checks.facts import vocabulary_tensors  # which need to know what a pool's models are
-
         return vocabulary_tensors(self.own.config)
 
     def _given(self, place: int, name: str) -> Tensor:

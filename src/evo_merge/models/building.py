@@ -19,7 +19,8 @@ from evo_merge.models.finite import is_finite
 from evo_merge.models.identity import weights_told
 from evo_merge.models.layer_path import check_path, check_scales, path_config, pieces, refuse_unfoldable
 from evo_merge.models.merging import TensorMerger, check_mixture
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 from evo_merge.models.pool_licences import with_own
 from evo_merge.models.reference import pinned_recipe
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe
@@ -75,12 +76,16 @@ def check_buildable(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = 
         IncompatibleModelsError: The models do not fit each other; every difference is listed.
     """
     if isinstance(recipe, ParameterSpaceRecipe):
-        check_mixture(recipe, allowed_code)
-        pool.refuse_other_tokens(recipe)
-        return refuse_unmixable(pool.base, pool.sources)
+        return _check_mixture(recipe, pool, allowed_code)
     models = path_models(recipe, pool, allowed_code)
     refuse_unfoldable(recipe, {name: model.config for name, model in models.items()})
     return _check_path(recipe, models)
+
+
+def _check_mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> list[str]:
+    check_mixture(recipe, allowed_code)
+    pool.refuse_other_tokens(recipe)
+    return refuse_unmixable(pool.base, pool.sources)
 
 
 def _check_path(recipe: DataFlowRecipe, models: Mapping[str, Model]) -> list[str]:
@@ -97,11 +102,12 @@ def built(recipe: Recipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> Bui
     Raises:
         EvoMergeError: As ``check_buildable``.
     """
-    if isinstance(recipe, DataFlowRecipe):
-        _check_path(recipe, path_models(recipe, pool, allowed_code))
-    else:
-        check_mixture(recipe, allowed_code)
-    return _path(recipe, pool, allowed_code) if isinstance(recipe, DataFlowRecipe) else _mixture(recipe, pool, allowed_code)
+    if isinstance(recipe, ParameterSpaceRecipe):
+        _check_mixture(recipe, pool, allowed_code)
+        return _mixture(recipe, pool, allowed_code)
+    models = path_models(recipe, pool, allowed_code)
+    _check_path(recipe, models)
+    return _path(recipe, models)
 
 
 def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...] = ()) -> dict[str, Model]:
@@ -111,7 +117,6 @@ def path_models(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...
 
 def _mixture(recipe: ParameterSpaceRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
     device = torch.device("cpu")
-    refuse_unmixable(pool.base, pool.sources)
     adapters = AdapterSpace(pool, device, allowed_code, residency="disk").of(recipe)  # as in memory, for the same bits
     # A build merges everything once, and must not wait for a compiler.
     merged = adapters or TensorMerger(pool, device, allowed_code, residency="disk", compile="never").of(recipe)
@@ -132,8 +137,7 @@ def _n_held(method: MergeMethod, n_sources: int) -> int:
     return 3 * (n_sources + 1)  # the models' tensors, what the method makes of them, and what it compares
 
 
-def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> Built:
-    models = path_models(recipe, pool, allowed_code)
+def _path(recipe: DataFlowRecipe, models: Mapping[str, Model]) -> Built:
     configs = {name: model.config for name, model in models.items()}
     made = pieces(recipe, configs, {name: list(model.shapes) for name, model in models.items()})
     dtype = getattr(torch, recipe.out_dtype)
@@ -154,7 +158,7 @@ def _path(recipe: DataFlowRecipe, pool: Pool, allowed_code: tuple[str, ...]) -> 
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model that is a recipe, built tensor by tensor whenever one is read; see ``evo_merge.models.pool.Model``."""
+    """A model that is a recipe, built tensor by tensor whenever one is read; see ``evo_merge.models.model.Model``."""
 
     name: str
     reference: ModelReference

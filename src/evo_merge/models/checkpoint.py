@@ -16,7 +16,7 @@ from evo_merge.errors import ModelError
 from evo_merge.interchange.to_mergekit import mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
 from evo_merge.models.identity import weights_told
-from evo_merge.models.partial import PartialFolder, already_written, is_disk_full, n_whole_of, partial_folder, place_for
+from evo_merge.models.partial import PartialFolder, already_written, n_whole_of, partial_folder, place_for
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, write_tensor
@@ -49,23 +49,14 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     needed, free = model.n_bytes + _RESERVE, shutil.disk_usage(folder.parent).free + already_written(folder)
     if needed > free:
         raise ModelError(f"writing the model to '{folder}' needs {gigabytes(needed)}, and {gigabytes(free)} are free")
-    try:
-        with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
-            _write_weights(model, shards, partial)
-            (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-            if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
-                (partial.path / "mergekit.yaml").write_text(config, encoding="utf-8")
-            # A path's tokenizer is its first model's, whatever else the pool holds.
-            describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
-            _write_description(recipe, model.config, describing, partial.path)
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
-        free = shutil.disk_usage(folder.parent).free
-        raise ModelError(
-            f"the disk was full before '{folder}' was written: it needs {gigabytes(needed)}, and {gigabytes(free)} are free "
-            "now that what there was of it is removed; make room, or choose another folder"
-        ) from error
+    with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
+        _write_weights(model, shards, partial)
+        (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+        if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
+            (partial.path / "mergekit.yaml").write_text(config, encoding="utf-8")
+        # A path's tokenizer is its first model's, whatever else the pool holds.
+        describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
+        _write_description(recipe, model.config, describing, partial.path)
 
 
 def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder) -> None:

@@ -25,7 +25,8 @@ from evo_merge.models.layer_path import FOLDABLE
 from evo_merge.models.untied import as_stored
 
 if TYPE_CHECKING:
-    from evo_merge.models.pool import Model, UnreadableModelsError
+    from evo_merge.models.model import Model
+    from evo_merge.models.pool import UnreadableModelsError
 
 NOT_MIXABLE = "these models cannot be merged"
 NOT_ROUTABLE = "no path can run through the layers of these models"

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from evo_merge.errors import IncompatibleModelsError
 from evo_merge.models.checks.kinds import COPIES
-from evo_merge.models.pool import Model
+from evo_merge.models.model import Model
 
 
 def are_copies(first: Model, second: Model, *, by_ends: bool) -> bool:

@@ -32,11 +32,10 @@ def read_generation_config(files: ModelFiles) -> Any | None:
 
 
 def read_licences(files: ModelFiles) -> tuple[StatedLicence, ...]:
-    """The licences that a model states: in its card, or in a GGUF file without one; of an adapter also those of its base."""
-    of_model = _card_licences(files.folder, _card(files.folder) or _gguf_fields(files, _state(files)))
-    if files.adapter is None:
-        return of_model
-    return tuple(dict.fromkeys(_card_licences(files.adapter, _card(files.adapter)) + of_model))
+    """The licences that a model without an adapter states: in its card, or in a GGUF file without one."""
+    fields = _card(files.folder) or _gguf_fields(files, _state(files))
+    notices = sorted(path for path in files.folder.glob("[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*") if path.is_file())
+    return stated_in_card(fields, str(notices[0]) if notices else None)
 
 
 def _card(folder: Path) -> dict[str, Any]:
@@ -54,11 +53,6 @@ def _card(folder: Path) -> dict[str, Any]:
     except yaml.YAMLError:
         return {}
     return fields if isinstance(fields, dict) else {}
-
-
-def _card_licences(folder: Path, fields: dict[str, Any]) -> tuple[StatedLicence, ...]:
-    files = sorted(path for path in folder.glob("[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*") if path.is_file())
-    return stated_in_card(fields, str(files[0]) if files else None)
 
 
 @cache  # reading the header takes seconds, for it holds the vocabulary

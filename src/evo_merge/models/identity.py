@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from evo_merge.calibration.record import digest_of_record, folder_of, kind_of
 from evo_merge.methods.base import method_from_recipe
 from evo_merge.models.aligned import AlignedModel
-from evo_merge.models.pool import Model
+from evo_merge.models.model import Model
 from evo_merge.recipe import ParameterSpaceRecipe, Recipe
 
 

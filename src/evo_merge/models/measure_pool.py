@@ -10,7 +10,8 @@ from torch import Tensor
 
 from evo_merge.mergeability import Mergeability, PairMeasure, SourceMeasure
 from evo_merge.models.copies import are_equal, copies
-from evo_merge.models.pool import Model, Pool
+from evo_merge.models.model import Model
+from evo_merge.models.pool import Pool
 
 _CPU = torch.device("cpu")
 _CHUNK = 50_000  # entries; a few models' stay in the processor's cache, where rows a power of two apart would collide

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evo_merge.errors import ModelError
+from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, flush_to_disk, write_header
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,24 @@ def partial_folder(folder: Path, identity: str, shards: Sequence[Shard]) -> Iter
         shards: What will be written; only these files are kept of what is found.
 
     Raises:
-        ModelError: Another process is writing the folder.
+        ModelError: Another process is writing the folder, or the disk is full.
     """
+    try:
+        with _beside(folder, identity, shards) as partial:
+            yield partial
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        needed = sum(shard.length(len(shard.names)) for shard in shards)
+        raise ModelError(
+            f"the disk was full before '{folder}' was written: {f'it needs {gigabytes(needed)}, and ' if needed else ''}"
+            f"{gigabytes(shutil.disk_usage(folder.parent).free)} are free now that what there was of it is removed; "
+            "make room, or choose another folder"
+        ) from error
+
+
+@contextmanager
+def _beside(folder: Path, identity: str, shards: Sequence[Shard]) -> Iterator[PartialFolder]:
     path = folder.with_name(folder.name + SUFFIX)
     path.mkdir(parents=True, exist_ok=True)
     with (path / JOURNAL).open("a+b", buffering=0) as journal:
@@ -112,7 +129,7 @@ def place_for(folder: Path) -> Path:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception says that there was no room, in the words of Python or of a library in Rust."""
-    return (isinstance(error, OSError) and error.errno in _FULL) or f"os error {errno.ENOSPC}" in str(error)
+    return (isinstance(error, OSError) and error.errno in _FULL) or any(f"os error {n})" in str(error) for n in _FULL)
 
 
 def already_written(folder: Path) -> int:

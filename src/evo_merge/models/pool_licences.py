@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from evo_merge.errors import ConfigError
@@ -46,7 +45,7 @@ def licences_in(files: ModelFiles, own: str | None) -> tuple[StatedLicence, ...]
     """What the card of a stored model states, or the pool where it does not; an adapter's base keeps what its own card says."""
     if files.adapter is None:
         return with_own(read_licences(files), own)
-    of_base = read_licences(replace(files, adapter=None))
+    of_base = read_licences(files.without_adapter)
     return tuple(dict.fromkeys(with_own(read_licences(ModelFiles(files.adapter)), own) + of_base))
 
 

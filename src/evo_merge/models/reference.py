@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ PACKAGE = "package:"
 _BUILTIN_FOLDER = Path(__file__).parent / "tiny"
 # Everything but other formats' weights: configs, tokenizers of every kind, the model card, safetensors.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
-
 _UNWANTED = ["*/*", "consolidated*"]  # other formats' folders, and a second copy of the weights
 
 
@@ -33,6 +32,11 @@ class ModelFiles:
     gguf: str | None = None
     adapter: Path | None = None
     hub: tuple[str, str] | None = None
+
+    @property
+    def without_adapter(self) -> "ModelFiles":
+        """Those of the model that the adapter is put on, which has the only description."""
+        return replace(self, adapter=None)
 
 
 def is_hub_id(reference: ModelReference) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from evo_merge.errors import UnusableCandidateError
 from evo_merge.models.layer_path import embedding_factor, head_of, path_config, pieces, too_far
-from evo_merge.models.pool import Model
+from evo_merge.models.model import Model
 from evo_merge.models.residency import free_bytes
 from evo_merge.models.skeleton import filled_model
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Step

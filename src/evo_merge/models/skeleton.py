@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from evo_merge.errors import IncompatibleModelsError
 
 if TYPE_CHECKING:
-    from evo_merge.models.pool import Model
+    from evo_merge.models.model import Model
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> Any:

@@ -1,28 +1,24 @@
 """A model whose embeddings are also its head, beside models that have a head of their own: it has both, alike."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from evo_merge.errors import EvoMergeError
+from evo_merge.licences import StatedLicence
 from evo_merge.models.aligned import own_rows
 from evo_merge.models.layer_path import EMBEDDING, HEAD
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from evo_merge.licences import StatedLicence
-    from evo_merge.models.pool import Model
-    from evo_merge.recipe import ModelReference
+from evo_merge.models.model import Model
+from evo_merge.recipe import ModelReference
 
 
 @dataclass(frozen=True)
 class UntiedModel:
-    """A model with tied embeddings, whose head is read as a tensor of its own; see ``evo_merge.models.pool.Model``."""
+    """A model with tied embeddings, whose head is read as a tensor of its own; see ``evo_merge.models.model.Model``."""
 
     tied: Model
 

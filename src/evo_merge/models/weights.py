@@ -1,4 +1,4 @@
-"""Weights read lazily, tensor by tensor, from whatever files a model lies in. Never a pickle."""
+"""The tensors of a stored model, each read when it is asked for: from safetensors or GGUF files, with an adapter's change."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -38,7 +38,7 @@ def open_weights(files: ModelFiles, opened: dict[ModelFiles, Weights] | None = N
         opened: Models already open, added to: adapters on one base share it.
     """
     opened = {} if opened is None else opened
-    plain = ModelFiles(files.folder, files.gguf, hub=files.hub)
+    plain = files.without_adapter
     if plain not in opened:
         opened[plain] = _open_plain(plain)
     if files not in opened:

@@ -7,7 +7,7 @@ import good_families
 from evo_merge.models.checks.facts import Facts, facts_of
 from evo_merge.models.checks.samples import sampled_or_finding
 from evo_merge.models.checks.tensors import compare_tensors
-from evo_merge.models.pool import StoredModel
+from evo_merge.models.model import StoredModel
 from evo_merge.models.reference import ModelFiles
 from evo_merge.models.weights import open_weights
 from evo_merge.recipe import ModelReference

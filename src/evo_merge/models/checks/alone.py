@@ -11,7 +11,7 @@ from evo_merge.licences import UNKNOWN, combine, in_words
 from evo_merge.models.checks import kinds
 from evo_merge.models.checks.facts import Facts, writes_text
 from evo_merge.models.checks.tokens import some
-from evo_merge.models.pool import Model
+from evo_merge.models.model import Model
 
 # Ends of the class names under "architectures" of models with another head.
 _OTHER_HEADS = ("Classification", "QuestionAnswering", "MaskedLM", "MultipleChoice", "RewardModel", "NextSentencePrediction")

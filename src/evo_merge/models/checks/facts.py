@@ -14,7 +14,7 @@ from evo_merge.errors import EvoMergeError, ModelError
 from evo_merge.findings import Finding
 from evo_merge.models.checks import kinds
 from evo_merge.models.checks.tokens import TokenizerFacts, tokenizer_facts
-from evo_merge.models.pool import Model, StoredModel
+from evo_merge.models.model import Model, StoredModel
 from evo_merge.models.skeleton import are_views, as_in_files
 
 _T = TypeVar("_T")

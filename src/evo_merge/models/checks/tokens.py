@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from evo_merge.findings import Finding
 from evo_merge.models.checks import kinds
 from evo_merge.models.merged_tokenizer import spelling
-from evo_merge.models.pool import Model, StoredModel
+from evo_merge.models.model import Model, StoredModel
 
 if TYPE_CHECKING:
     from evo_merge.models.checks.facts import Facts

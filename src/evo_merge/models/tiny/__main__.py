@@ -87,7 +87,7 @@ def rebuild(arguments: Arguments) -> None:
     # Only now, for a wrong word should not have to wait for torch.
     from transformers.utils.logging import disable_progress_bar
 
-    from evo_merge.models.tiny.train import read_checksums, train_family, write_family
+    from evo_merge.models.tiny.family import read_checksums, train_family, write_family
 
     disable_progress_bar()  # four bars for four files written at once
     family = train_family(arguments.seed, report=lambda line: print(line, flush=True))

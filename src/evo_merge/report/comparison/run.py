@@ -17,8 +17,9 @@ from evo_merge.evaluation.base import Evaluation
 from evo_merge.recipe import recipe_hash
 from evo_merge.report.optimizer_name import optimizer_name
 from evo_merge.statistics.intervals import Interval, interval
-from evo_merge.study import Entrant, Study, opened
+from evo_merge.study import Study, opened
 from evo_merge.study_file import FILE_NAME
+from evo_merge.study_records import Entrant
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # by identity: arrays have no one answer
