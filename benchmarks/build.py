@@ -1,9 +1,9 @@
 """Seconds of building a merge of 135M models by command: ``python benchmarks/build.py [--mergekit PYTHON] [--repeats 3]``.
 
 A base and three sources of SmolLM2's shape from random numbers in bf16. What is timed is a whole process, from its start to
-the checkpoint on the disk: ``python -m evo_merge.build`` with a mergekit YAML and, where ``--mergekit`` names the Python of an
-environment that has it, ``mergekit-yaml`` with the same, in turns. The smallest of the repeats counts; beside it stand the
-seconds of processor.
+the checkpoint on the disk: ``python -m evo_merge.build`` with a recipe of the method as it is by default, with a mergekit YAML,
+whose options are mergekit's, and, where ``--mergekit`` names the Python of an environment that has it, ``mergekit-yaml`` with
+that YAML; in turns. The smallest of the repeats counts; beside it stand the seconds of processor.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from random_family import SMOLLM2, write_family
+
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, to_yaml
 
 METHODS = ("linear", "task_arithmetic", "ties", "dare_ties")
 
@@ -31,24 +33,46 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp())
     try:
         base, *sources = write_family(folder / "135m", SMOLLM2, 3)
-        print(
-            f"{'method':<18}{'evo-merge':>10}{'cpu':>7}"
-            + (f"{'mergekit':>10}{'cpu':>7}{'ratio':>7}" if options.mergekit else "")
-        )
+        mergekit = [str(options.mergekit.parent / "mergekit-yaml")] if options.mergekit else None
+        head = f"{'method':<18}{'recipe':>8}{'cpu':>7}{'YAML':>8}{'cpu':>7}"
+        print(head + (f"{'mergekit':>10}{'cpu':>7}{'ratios':>12}" if mergekit else ""))
         for method in options.methods:
-            config, out = folder / "merge.yaml", folder / "built"
+            recipe, config, out = folder / "recipe.yaml", folder / "merge.yaml", folder / "built"
+            recipe.write_text(recipe_of(method, base, sources), encoding="utf-8")
             config.write_text(yaml_of(method, base, sources), encoding="utf-8")
-            commands = [[sys.executable, "-m", "evo_merge.build", f"recipe={config}", f"out={out}"]]
-            if options.mergekit:
-                commands.append([str(options.mergekit.parent / "mergekit-yaml"), str(config), str(out)])
+            build = [sys.executable, "-m", "evo_merge.build", f"out={out}"]
+            commands = [[*build, f"recipe={recipe}"], [*build, f"recipe={config}"]]
+            if mergekit:
+                commands.append([*mergekit, str(config), str(out)])
             runs = [[timed(command, out) for command in commands] for _ in range(options.repeats)]
             best = [min(run[i] for run in runs) for i in range(len(commands))]
-            line = f"{method:<18}" + "".join(f"{seconds:>10.1f}{cpu:>7.1f}" for seconds, cpu in best)
-            print(line + (f"{best[1][0] / best[0][0]:>7.1f}" if options.mergekit else ""), flush=True)
+            line = f"{method:<18}" + "".join(
+                f"{seconds:>{width}.1f}{cpu:>7.1f}" for (seconds, cpu), width in zip(best, (8, 8, 10), strict=False)
+            )
+            if mergekit:
+                line += "".join(f"{best[2][0] / seconds:>6.1f}" for seconds, _ in best[:2])
+            print(line, flush=True)
     finally:
         if not options.folder:
             shutil.rmtree(folder)
     return 0
+
+
+def recipe_of(method: str, base: Path, sources: list[Path]) -> str:
+    """A recipe with one half for every weight and density, and nothing else said."""
+    numbers = ["weight"] if method in ("linear", "task_arithmetic") else ["weight", "density"]
+    return to_yaml(
+        ParameterSpaceRecipe(
+            base=None if method == "linear" else ModelReference(str(base)),
+            sources=tuple(Source(source.name, ModelReference(str(source))) for source in sources),
+            method=method,
+            options={},
+            parameters=(ParameterRule(("*",), {number: (0.5,) * len(sources) for number in numbers}),),
+            seed=0,
+            dtype="float32",
+            out_dtype="bfloat16",
+        )
+    )
 
 
 def yaml_of(method: str, base: Path, sources: list[Path]) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from evo_merge.methods import magnitudes, parts
 from evo_merge.methods.base import AlignedTensors, as_parameter
 from evo_merge.methods.dare_linear import DareLinear
 from evo_merge.methods.entrywise import Thinned
@@ -118,8 +119,13 @@ def test_survivors_of_chance_are_divided_by_the_density(dtype: torch.dtype) -> N
     assert dropped.dtype == dtype
 
 
+@pytest.mark.parametrize("counted", [0, 1 << 18])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_band_has_as_many_entries_as_its_shares_say_and_the_largest_of_them(dtype: torch.dtype) -> None:
+def test_a_band_has_as_many_entries_as_its_shares_say_and_the_largest_of_them(
+    dtype: torch.dtype, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(magnitudes, "_COUNTED", counted)
+    monkeypatch.setattr(parts, "_PART", 19)
     rng = random.Random(1)
     for _ in range(100):
         vector = random_vector(rng, (rng.choice([1, 2, 17, 300]),)).clamp(-6e4, 6e4).to(dtype)
@@ -133,3 +139,19 @@ def test_a_band_has_as_many_entries_as_its_shares_say_and_the_largest_of_them(dt
             thinned = banded(task_vectors(vector[None]), torch.tensor([share]).double(), torch.tensor([gamma]).double(), order)
             kept = above(vector, thinned[0]).nonzero().flatten().tolist()
             assert kept == sorted(descending[upper - n_kept : upper])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["plain", "equal", "zeros"])
+def test_what_is_counted_is_what_is_selected(dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    drawn = torch.randn(1, 70_001, generator=generator).to(dtype)
+    vectors = {"plain": drawn, "equal": drawn.sign() * 0.25, "zeros": drawn * (drawn > 1.0)}[kind]
+    n_kept = [1, 2, 700, 35_000, 70_000]
+    found = []
+    for counted in (1 << 18, 0):
+        monkeypatch.setattr(magnitudes, "_COUNTED", counted)
+        monkeypatch.setattr(parts, "_PART", 4096)
+        orders = [(MagnitudeOrder(), n, exact) for n in n_kept for exact in (True, False)]
+        found.append([order.boundaries(task_vectors(vectors), [n], exact=exact) for order, n, exact in orders])
+    assert found[0] == found[1]

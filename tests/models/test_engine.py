@@ -137,6 +137,16 @@ def test_auto_compiles_once_enough_was_merged_and_changes_no_byte(
     assert passes
 
 
+def test_vectors_and_matrices_are_compiled_once(make: Callable[..., ParameterSpaceRecipe]) -> None:
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    recipe = make("task_arithmetic")
+    assert {tensor.dim() for tensor in assembled(recipe, "always").values()} >= {1, 2}
+    assert counters["stats"]["unique_graphs"] == 1
+
+
 def test_a_compiler_that_fails_is_done_without(
     make: Callable[..., ParameterSpaceRecipe], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

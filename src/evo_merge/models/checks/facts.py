@@ -153,7 +153,8 @@ class _Keyed:
 
     @classmethod
     def of(cls, config: Any) -> "_Keyed":
-        return cls(json.dumps(config.to_dict(), sort_keys=True, default=str), config)
+        said = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+        return cls(json.dumps(said, sort_keys=True, default=str), config)
 
     def __hash__(self) -> int:
         return hash(self.key)
