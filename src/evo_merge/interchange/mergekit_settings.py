@@ -1,5 +1,6 @@
 """What a setting of mergekit's YAML is for one tensor: a value, a gradient over the layers, or a choice by filters."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,13 +10,27 @@ from evo_merge.interchange.document import Document, Place
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A setting of one tensor.
+
+    Attributes:
+        value: What it is.
+        points: The numbers of the file that it comes from, and where they stand: one, or the two of a gradient that it lies
+            between; none where the file does not say.
+    """
+
+    value: float
+    points: tuple[tuple[float, Place], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Where a setting is looked for, the most special place first: a source's own settings, the slice's, the whole merge's."""
 
     document: Document
     scopes: Sequence[tuple[Mapping[str, Any], Place]]
 
-    def value(self, name: str, tensor: str, t: float) -> Any | None:
+    def value(self, name: str, tensor: str, t: float) -> Found | None:
         """The setting of a tensor, or ``None`` where no scope has one.
 
         Args:
@@ -43,25 +58,27 @@ def filters(value: Any, place: Place) -> Iterator[tuple[str, Place]]:
             yield entry["filter"], (*inner, "filter")
 
 
-def _evaluated(document: Document, value: Any, place: Place, tensor: str, t: float) -> Any | None:
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return _number(document, value, place)
+def _evaluated(document: Document, value: Any, place: Place, tensor: str, t: float) -> Found | None:
+    if isinstance(value, bool):
+        return Found(float(value), ((float(value), place),))
+    if isinstance(value, str | int | float):
+        number = _number(document, value, place)
+        return Found(number, ((number, place),))
     if isinstance(value, dict):
         value = [value]  # one condition
     if not isinstance(value, list) or not value:
         raise document.error(place, f"'{place[-1]}' must be a number, a list of numbers, or a list of filters, got {value!r}")
     if any(isinstance(entry, dict) for entry in value):
         return _chosen(document, value, place, tensor, t)
-    numbers = [_number(document, entry, (*place, i)) for i, entry in enumerate(value)]
-    depth = t * (len(numbers) - 1)
+    points = [(_number(document, entry, (*place, i)), (*place, i)) for i, entry in enumerate(value)]
+    depth = t * (len(points) - 1)
     lower = int(depth)
-    upper = min(len(numbers) - 1, lower + 1)
-    return (1 - (depth - lower)) * numbers[lower] + (depth - lower) * numbers[upper]
+    upper = min(len(points) - 1, lower + 1)
+    between = (1 - (depth - lower)) * points[lower][0] + (depth - lower) * points[upper][0]
+    return Found(between, (points[lower], points[upper]))
 
 
-def _chosen(document: Document, conditions: list[Any], place: Place, tensor: str, t: float) -> Any | None:
+def _chosen(document: Document, conditions: list[Any], place: Place, tensor: str, t: float) -> Found | None:
     for number, condition in enumerate(conditions):
         inner = (*place, number)
         fields = document.mapping(condition, inner, ("filter", "value"))
@@ -78,4 +95,6 @@ def _number(document: Document, value: Any, place: Place) -> float:
             value = float(value)  # YAML 1.1 reads 1e-3 as text
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise document.error(place, f"{value!r} is no number")
-    return value
+    if not math.isfinite(value):
+        raise document.error(place, f"'{value}' is no finite number")
+    return float(value)
