@@ -136,6 +136,21 @@ def test_a_wrong_word_is_one_sentence(command, words, parts, tmp_path):
     assert not list(tmp_path.rglob("study.sqlite"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "word", "meant"),
+    [
+        ("build", "merge.yml", "did you mean recipe=merge.yml?"),
+        ("build", "my merges/merge.yml", "did you mean 'recipe=my merges/merge.yml'?"),
+        ("from_evolve", "genome.yml", "did you mean genome=genome.yml?"),
+        ("evaluate", "./merged", "did you mean model=./merged?"),
+        ("calibrate", "texts.jsonl", "did you mean data=texts.jsonl?"),
+        ("check", "models", "write key=value"),
+    ],
+)
+def test_a_file_named_alone_is_told_its_option(command, verb, word, meant):
+    assert_refused(command(word, "out=made", verb=verb), f"'{word}'", meant)
+
+
 def test_a_wrong_value_in_a_sweep_stops_its_own_job_only(command, tmp_path):
     ended = command("--multirun", "seed=one,2", "hydra.sweep.dir=sweep", *FEW)
 

@@ -266,9 +266,20 @@ def test_the_command_writes_the_experiment_and_prints_how_to_run_it(command: Cal
     assert "include_path: tasks" in written
     assert "python -m evo_merge --config-dir evolved experiment=my_genome\n" in ended.out
     assert "- apply_chat_template: " in ended.out
-    assert (
-        command("genome='my genome.yml'", "out=evolved", verb="from_evolve").code == 2
-    )  # another experiment, without the tasks
+
+
+def test_an_experiment_that_is_there_is_not_written_over(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "genome.yml").write_text(textwrap.dedent(DOCUMENTED))
+    written = tmp_path / "evolved" / "experiment" / "genome.yaml"
+    assert [command("genome=genome.yml", "out=evolved", verb="from_evolve").code for _ in range(2)] == [0, 0]  # it is the same
+    written.write_bytes(b"budget: 12\xff\n")  # what its user made of it
+    ended = command("genome=genome.yml", "out=evolved", verb="from_evolve")
+    assert ended.code == 2
+    assert ended.err == (
+        "evo-merge: 'evolved/experiment/genome.yaml' exists and is another experiment; choose another out=DIR, or remove it\n"
+    )
+    assert ended.out == ""  # nothing looks like an experiment that was written
+    assert written.read_bytes() == b"budget: 12\xff\n"
 
 
 def test_the_build_command_says_where_a_genome_belongs(command: Callable[..., Any], tmp_path: Path) -> None:
