@@ -31,7 +31,8 @@ _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
 
 _MENDABLE = (EvoMergeError, HydraException, OmegaConfBaseException)
-_WHAT = {"build": "recipe", "from_evolve": "genome", "evaluate": "model", "calibrate": "data"}  # the option of a file named alone
+# By verb, the option of a file that is named alone.
+_WHAT = {"build": "recipe", "from_evolve": "genome", "evaluate": "model", "calibrate": "data"}
 
 
 def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:

@@ -236,7 +236,7 @@ def test_a_wrong_number_is_told_by_the_line_it_stands_on(method: str, value: str
 
 def test_weights_that_sum_to_zero_are_told_by_the_line_of_the_first_one() -> None:
     models = "".join(f"- model: {name}\n  parameters:\n    weight: {weight}\n" for name, weight in (("a", 1), ("b", -1)))
-    with pytest.raises(RecipeError, match="line 5: the weights sum to 0 for 'model.embed_tokens.weight'"):
+    with pytest.raises(RecipeError, match=r"line 5: the weights sum to 0 for 'model\.embed_tokens\.weight'"):
         read(f"merge_method: linear\nmodels:\n{models}")
 
 

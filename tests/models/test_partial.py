@@ -99,7 +99,9 @@ def test_a_killed_build_is_gone_on_with_to_the_same_bytes(
     with caplog.at_level(logging.INFO):
         assert contents(write(dare, tmp_path / "model")) == whole
     assert len(made) == n_tensors - n_marked
-    sizes = {name: tensor.nbytes for each in whole if each.endswith(".safetensors") for name, tensor in load(whole[each]).items()}
+    sizes = {
+        name: tensor.nbytes for each in whole if each.endswith(".safetensors") for name, tensor in load(whole[each]).items()
+    }
     there = gigabytes(sum(sizes[name] for name in written_first[:n_marked]))
     gone_on = f"model.partial': {n_marked} of {n_tensors} tensors are there, {there} of {gigabytes(sum(sizes.values()))}"
     over = "model.partial' nothing is known to be whole; starting over"

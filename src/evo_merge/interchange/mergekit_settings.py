@@ -71,11 +71,16 @@ def _evaluated(document: Document, value: Any, place: Place, tensor: str, t: flo
     if any(isinstance(entry, dict) for entry in value):
         return _chosen(document, value, place, tensor, t)
     points = [(_number(document, entry, (*place, i)), (*place, i)) for i, entry in enumerate(value)]
+    lower = int(t * (len(points) - 1))
+    return Found(between([number for number, _ in points], t), tuple(points[lower : lower + 2]))
+
+
+def between(points: Sequence[float], t: float) -> float:
+    """A gradient at a depth from 0 to 1, in the very arithmetic of mergekit (``mergekit/config.py``)."""
     depth = t * (len(points) - 1)
     lower = int(depth)
     upper = min(len(points) - 1, lower + 1)
-    between = (1 - (depth - lower)) * points[lower][0] + (depth - lower) * points[upper][0]
-    return Found(between, (points[lower], points[upper]))
+    return (1 - (depth - lower)) * points[lower] + (depth - lower) * points[upper]
 
 
 def _chosen(document: Document, conditions: list[Any], place: Place, tensor: str, t: float) -> Found | None:
