@@ -32,10 +32,8 @@ def _job(config: DictConfig) -> None:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    from evo_merge.evaluation.setup import few_threads
     from evo_merge.findings import refusals
     from evo_merge.models.compatibility import despite
-    from evo_merge.models.measure_pool import measure
     from evo_merge.models.pool import UnreadableModelsError
 
     pool: Pool | None = None
@@ -55,6 +53,9 @@ def _job(config: DictConfig) -> None:
         if apart := _apart(pool):  # which paths may run through all the same
             print(f"\nNot measured: the weights of these models cannot be compared one by one ({apart}).")  # noqa: T201
             return
+        from evo_merge.evaluation.setup import few_threads
+        from evo_merge.models.measure_pool import measure
+
         with few_threads(pool):
             print(f"\n{describe(measure(pool))}")  # noqa: T201
 

@@ -52,7 +52,11 @@ def from_mergekit(
         RecipeError: With file and line, what is wrong in it, or what we do not build.
         ModelError: A model cannot be found.
     """
-    config = parse(Document.read(text, origin), folder)
+    return recipe_of(parse(Document.read(text, origin), folder), describe, seed)
+
+
+def recipe_of(config: MergekitConfig, describe: Callable[[ModelReference], Shape], seed: int = 0) -> Recipe:
+    """The recipe of a file that was read; see ``from_mergekit``."""
     shapes = {model: describe(model) for model in dict.fromkeys(models_of(config))}
     slices = [filled(config, part, shapes) for part in config.slices]
     columns, base = columns_of(config, slices)

@@ -15,12 +15,11 @@ class Found:
 
     Attributes:
         value: What it is.
-        points: The numbers of the file that it comes from, and where they stand: one, or the two of a gradient that it lies
-            between; none where the file does not say.
+        place: Where it stands, of a number out of a gradient where the gradient does; empty where the file does not say.
     """
 
     value: float
-    points: tuple[tuple[float, Place], ...] = ()
+    place: Place = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,18 @@ class Lookup:
         return None
 
 
+def check_share(document: Document, value: Any, place: Place) -> None:
+    """Refuse numbers outside of [0, 1] in the value of a setting that is a share; raises ``RecipeError`` with their line."""
+    if isinstance(value, list):
+        for number, entry in enumerate(value):
+            check_share(document, entry, (*place, number))
+    elif isinstance(value, dict):
+        check_share(document, value.get("value"), (*place, "value"))
+    elif value is not None and not 0.0 <= (share := _number(document, value, place)) <= 1.0:
+        name = next(part for part in reversed(place) if isinstance(part, str) and part != "value")
+        raise document.error(place, f"'{name}' is a share from 0 to 1, got {share:g}")
+
+
 def filters(value: Any, place: Place) -> Iterator[tuple[str, Place]]:
     """The filters in a setting's value, and where they stand."""
     entries = value if isinstance(value, list) else [value]
@@ -60,19 +71,16 @@ def filters(value: Any, place: Place) -> Iterator[tuple[str, Place]]:
 
 def _evaluated(document: Document, value: Any, place: Place, tensor: str, t: float) -> Found | None:
     if isinstance(value, bool):
-        return Found(float(value), ((float(value), place),))
+        return Found(float(value), place)
     if isinstance(value, str | int | float):
-        number = _number(document, value, place)
-        return Found(number, ((number, place),))
+        return Found(_number(document, value, place), place)
     if isinstance(value, dict):
         value = [value]  # one condition
     if not isinstance(value, list) or not value:
         raise document.error(place, f"'{place[-1]}' must be a number, a list of numbers, or a list of filters, got {value!r}")
     if any(isinstance(entry, dict) for entry in value):
         return _chosen(document, value, place, tensor, t)
-    points = [(_number(document, entry, (*place, i)), (*place, i)) for i, entry in enumerate(value)]
-    lower = int(t * (len(points) - 1))
-    return Found(between([number for number, _ in points], t), tuple(points[lower : lower + 2]))
+    return Found(between([_number(document, entry, (*place, i)) for i, entry in enumerate(value)], t), place)
 
 
 def between(points: Sequence[float], t: float) -> float:

@@ -9,7 +9,7 @@ from evo_merge.interchange.mergekit_methods import OF_SOURCE, OPTION, OPTIONAL_B
 from evo_merge.interchange.mergekit_settings import Found, Lookup, filters
 from evo_merge.interchange.mergekit_stacks import MergedTensor
 from evo_merge.interchange.rules import Values
-from evo_merge.methods.base import SHARES, MergeMethod, method_from_recipe, options_of, wrong_number_of_sources
+from evo_merge.methods.base import MergeMethod, method_from_recipe, options_of, wrong_number_of_sources
 
 _NO_SUM: Final = 1e-8
 _HEAD: Final = "lm_head.weight"  # filters may name it where embeddings are tied
@@ -110,31 +110,21 @@ def check_filters(config: MergekitConfig, tensors: Sequence[MergedTensor]) -> No
 
 
 def check_values(config: MergekitConfig, values: Mapping[str, FoundValues]) -> None:
-    """Refuse numbers outside of what the method takes; raises ``RecipeError`` with their line."""
-    for name, each in values.items():
+    """Refuse numbers that the method does not take together; raises ``RecipeError`` with the line of one."""
+    for each in values.values():
         found = {key: value if isinstance(value, tuple) else (value,) for key, value in each.items()}
-        for key in SHARES:
-            for one in found.get(key, ()):
-                if not _is_share(one.value):
-                    place = next(place for number, place in one.points if not _is_share(number))
-                    raise config.document.error(place, f"'{key}' is a share from 0 to 1, got {one.value:g} for '{name}'")
         if config.method.startswith("della"):
             for density, epsilon in zip(found["density"], found["epsilon"], strict=True):
                 if density.value < 1.0 and not epsilon.value < density.value < 1.0 - epsilon.value:
                     raise config.document.error(
-                        density.points[0][1],
+                        density.place,
                         "density - epsilon and density + epsilon must lie between 0 and 1, "
                         f"got {density.value:g} and {epsilon.value:g}",
                     )
     densities = [each["density"] for each in values.values() if "density" in each]
     for number, column in enumerate(zip(*densities, strict=True), start=1):
         if not any(found.value for found in column):
-            place = column[0].points[0][1]
-            raise config.document.error(place, f"density 0 keeps nothing of source {number}; leave the model out")
-
-
-def _is_share(value: float) -> bool:
-    return 0.0 <= value <= 1.0
+            raise config.document.error(column[0].place, f"density 0 keeps nothing of source {number}; leave the model out")
 
 
 def check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str, FoundValues]) -> None:
@@ -145,7 +135,7 @@ def check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str,
         weights = each["weight"]
         if isinstance(weights, tuple) and abs(sum(weight.value for weight in weights)) < _NO_SUM:
             raise config.document.error(
-                weights[0].points[0][1], f"the weights sum to 0 for '{name}', and '{config.method}' divides by their sum"
+                weights[0].place, f"the weights sum to 0 for '{name}', and '{config.method}' divides by their sum"
             )
 
 
@@ -155,8 +145,9 @@ def filter_texts(config: MergekitConfig) -> list[str]:
 
 
 def _filters(config: MergekitConfig) -> list[tuple[str, tuple[str | int, ...]]]:
-    scopes: list[tuple[Mapping[str, Any], Place]] = [(config.settings, ("parameters",))]
-    for part in config.slices:
-        scopes.append((part.settings, (*part.place, "parameters")))
-        scopes += [(source.settings, (*source.place, "parameters")) for source in part.sources]
-    return [found for settings, place in scopes for name, value in settings.items() for found in filters(value, (*place, name))]
+    return [
+        found
+        for settings, place in config.scopes
+        for name, value in settings.items()
+        for found in filters(value, (*place, name))
+    ]
