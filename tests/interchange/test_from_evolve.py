@@ -202,6 +202,19 @@ def test_a_tokenizer_of_no_model_of_the_merge_is_one_sentence() -> None:
         translated("genome: {models: [./a, ./b], merge_method: linear, tokenizer_source: ./c}\ntasks: [t]")
 
 
+@pytest.mark.parametrize("is_random", [False, True])
+def test_a_search_that_begins_at_random_does_so_here(tmp_path: Path, is_random: bool) -> None:
+    experiment = translated(
+        f"genome: {{models: [./a, ./b], merge_method: linear}}\ntasks: [t]\nrandom_init: {str(is_random).lower()}"
+    )
+    config = composed(experiment, tmp_path)
+    assert config.optimizer.random_mean == is_random
+    assert "random_init" not in "".join(experiment.notes)
+    optimizer = instantiate(config.optimizer, space_of(config).genes, 3, sigma0=1e-6, population_size=50)
+    is_at_the_start = np.allclose(optimizer.ask(), [gene.start for gene in space_of(config).genes], atol=1e-3)
+    assert is_at_the_start != is_random
+
+
 def test_what_has_no_counterpart_is_said() -> None:
     notes = "\n".join(
         translated("""
