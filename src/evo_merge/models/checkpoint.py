@@ -53,10 +53,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
         with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
             _write_weights(model, shards, partial)
             (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-            try:
-                (partial.path / "mergekit.yaml").write_text(mergekit_yaml(recipe, list(model.shapes)), encoding="utf-8")
-            except InexpressibleError as reason:
-                log.info("no mergekit.yaml is written: %s", reason)
+            _write_mergekit_yaml(recipe, model, partial.path)
             # A path's tokenizer is its first model's, whatever else the pool holds.
             describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
             _write_description(recipe, model.config, describing, partial.path)
@@ -130,6 +127,13 @@ def _shards(recipe: Recipe, model: Built) -> list[Shard]:
         )
         for i, names in enumerate(filled, start=1)
     ]
+
+
+def _write_mergekit_yaml(recipe: Recipe, model: Built, folder: Path) -> None:
+    try:
+        (folder / "mergekit.yaml").write_text(mergekit_yaml(recipe, list(model.shapes)), encoding="utf-8")
+    except InexpressibleError as reason:
+        log.info("no mergekit.yaml is written: %s", reason)
 
 
 def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path) -> None:
