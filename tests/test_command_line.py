@@ -136,6 +136,51 @@ def test_a_wrong_word_is_one_sentence(command, words, parts, tmp_path):
     assert not list(tmp_path.rglob("study.sqlite"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "word", "meant"),
+    [
+        ("build", "merge.yml", "did you mean recipe=merge.yml?"),
+        ("build", "my merges/merge.yml", "did you mean 'recipe=my merges/merge.yml'?"),
+        ("from_evolve", "genome.yml", "did you mean genome=genome.yml?"),
+        ("evaluate", "./merged", "did you mean model=./merged?"),
+        ("calibrate", "texts.jsonl", "did you mean data=texts.jsonl?"),
+        ("check", "models", "write key=value"),
+    ],
+)
+def test_a_file_named_alone_is_told_its_option(command, verb, word, meant):
+    assert_refused(command(word, "out=made", verb=verb), f"'{word}'", meant)
+
+
+WRONG_DENSITY = """\
+merge_method: ties
+base_model: base
+models:
+- model: a
+  parameters: {weight: 1, density: 1.5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "said", "spared"),
+    [
+        ("build", ["recipe=none.yml", "out=x"], "cannot read the recipe 'none.yml'", "torch"),
+        ("build", ["recipe=merge.yml", "out=x"], "'merge.yml', line 5: 'density' is a share from 0 to 1", "torch"),
+        ("__main__", ["seed=-1"], "seed must be 0 or above", "torch"),
+        ("__main__", ["budget.evaluations=0"], "budget.evaluations must be above 0", "torch"),
+        ("evaluate", ["run=none"], "'none' holds no run", "torch"),
+        ("evaluate", ["model=./none"], "there is no model folder './none'", "transformers"),
+        ("check", ["models=custom", "models.base=./none", "models.sources=[./none]"], "not_found", "pytorch_lightning"),
+    ],
+)
+def test_what_is_seen_without_a_library_is_said_before_it_is_imported(tmp_path, verb, words, said, spared):
+    (tmp_path / "merge.yml").write_text(WRONG_DENSITY)
+    code = f"import sys; from evo_merge.{verb} import main; code = main(); print('{spared}' in sys.modules); sys.exit(code)"
+    ended = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert ended.stdout.splitlines()[-1] == "False"
+
+
 def test_a_wrong_value_in_a_sweep_stops_its_own_job_only(command, tmp_path):
     ended = command("--multirun", "seed=one,2", "hydra.sweep.dir=sweep", *FEW)
 

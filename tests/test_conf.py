@@ -246,6 +246,7 @@ def test_the_published_runs_are_word_for_word(name, sources):
         "sigma0": 1 / 6,
         "population_size": None,  # 4 + floor(3 ln 6) = 9
         "startup_trial": True,
+        "random_mean": False,
     }
     assert config.budget == {"evaluations": 1000, "generations": None, "minutes": None, "patience": None}
     assert config.selection == "search"

@@ -224,3 +224,10 @@ def test_a_plan_says_which_sources_are_left_out_for_their_licence(tmp_path: Path
     listed = "base: apache-2.0, ja: apache-2.0, math_b: apache-2.0; left out: other states cc-by-nc-4.0 (non-commercial)"
     assert re.search(rf"licences +{re.escape(listed)}\n +the merge: permissive\.", ended.stdout)
     assert "models.licences=permissive leaves out: 'other' states cc-by-nc-4.0 (non-commercial)" in ended.stdout
+
+
+def test_a_plan_counts_what_a_method_keeps_beside_the_models(command) -> None:
+    kept = "what the method finds once of them about 2.9 MB, "  # knots: a basis, and each of three sources in it
+    plans = {merge: command("plan=true", f"merge={merge}").out for merge in ("knots", "task_arithmetic")}
+    assert f"models 2.9 MB, {kept}one candidate 0.7 MB in float32" in plans["knots"]
+    assert "models 2.9 MB, one candidate 0.7 MB in float32" in plans["task_arithmetic"]

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -64,8 +65,12 @@ def _run(config: DictConfig, folder: Path) -> None:
     context = HydraConfig.get()
     if config.resume is not None:
         config = _resumed(config, list(context.overrides.task))
-    check(config, PARTS)
+    # Before the parts, whose libraries take seconds to be imported.
     settings = run_settings(config)
+    from evo_merge.search import Budget
+
+    Budget(**asdict(settings.budget))
+    check(config, PARTS)
     from evo_merge import run
 
     if settings.plan:

@@ -32,6 +32,12 @@ def _job(config: DictConfig) -> None:
     if config.rank is not None and config["as"] != "adapter":
         raise ConfigError("rank is for adapters; add as=adapter, or leave it out")
     from evo_merge.interchange.read import load_any
+
+    path, out = Path(str(config.recipe)).expanduser(), Path(str(config.out)).expanduser()
+    loaded = load_any(path)  # before the imports that take seconds
+    from evo_merge.models.partial import place_for
+
+    place_for(out)
     from evo_merge.models.adapter_export import write_adapter
     from evo_merge.models.checkpoint import write_checkpoint
     from evo_merge.models.merging import dropped_sources, refuse_idle_rules
@@ -41,7 +47,7 @@ def _job(config: DictConfig) -> None:
     from evo_merge.report.model_card import adapter_card, recipe_card
     from evo_merge.report.write import replace_text
 
-    recipe, out = pinned_recipe(load_any(Path(str(config.recipe)).expanduser())), Path(str(config.out)).expanduser()
+    recipe = pinned_recipe(loaded)
     pool = Pool.of_recipe(recipe)
     if isinstance(recipe, ParameterSpaceRecipe):
         refuse_idle_rules(recipe, pool.leader.shapes)

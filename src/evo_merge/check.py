@@ -32,10 +32,8 @@ def _job(config: DictConfig) -> None:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    from evo_merge.evaluation.setup import few_threads
     from evo_merge.findings import refusals
     from evo_merge.models.compatibility import despite
-    from evo_merge.models.measure_pool import measure
     from evo_merge.models.pool import UnreadableModelsError
 
     pool: Pool | None = None
@@ -49,12 +47,38 @@ def _job(config: DictConfig) -> None:
     print(listed(found))  # noqa: T201
     if refused := refusals(found):
         raise _refused(refused)
+    if pool is not None and (rows := _rows(pool)):
+        print(f"\n{rows}")  # noqa: T201
     if pool is not None and config.measure:
         if apart := _apart(pool):  # which paths may run through all the same
             print(f"\nNot measured: the weights of these models cannot be compared one by one ({apart}).")  # noqa: T201
             return
+        from evo_merge.evaluation.setup import few_threads
+        from evo_merge.models.measure_pool import measure
+
         with few_threads(pool):
             print(f"\n{describe(measure(pool))}")  # noqa: T201
+
+
+def _rows(pool: Pool) -> str:
+    """Whose tokens the merge has, where rows are matched by token: a line a model; empty where they are not."""
+    from evo_merge.models.aligned import AlignedModel
+
+    if not isinstance(pool.leader, AlignedModel):
+        return ""
+    alignment = pool.leader.alignment
+    vocabulary = alignment.vocabulary
+    first, tokens = vocabulary.models[0].tokens, vocabulary.numbers
+    lines = [f"The merge has {len(tokens):,} tokens in {vocabulary.n_rows:,} rows, matched by token:"]
+    for name, words in zip(alignment.names, vocabulary.models, strict=True):
+        counts = {
+            "": len(words.tokens),
+            f"shared with {alignment.names[0]}": 0 if words.tokens is first else len(words.tokens.keys() & first.keys()),
+            "new": len((words.tokens.keys() - first.keys()) & tokens.keys()),
+            "left out": len(words.tokens.keys() - tokens.keys()),
+        }
+        lines.append(f"- {name}: " + ", ".join(f"{n:,} {what}".strip() for what, n in counts.items() if n))
+    return "\n".join(lines)
 
 
 def _apart(pool: Pool) -> str:

@@ -7,6 +7,7 @@ Anything else is a bug and shows its traceback.
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
 
 _MENDABLE = (EvoMergeError, HydraException, OmegaConfBaseException)
+# By verb, the option of a file that is named alone.
+_WHAT = {"build": "recipe", "from_evolve": "genome", "evaluate": "model", "calibrate": "data"}
 
 
 def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
@@ -109,6 +112,9 @@ def _sentence(error: BaseException, config_name: str | None) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return _unknown_choice(group, name, error.options or ()) if group else f"there is no config '{name}'"
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override and config_name in _WHAT:
+            meant = shlex.quote(f"{_WHAT[config_name]}={error.override}")
+            return f"'{error.override}' has no option's name before it; did you mean {meant}?"
         return f"the option '{error.override}' cannot be read; write key=value, in quotes where it holds spaces or brackets"
     if isinstance(error, ConfigCompositionException):
         named = re.search(r"Could not (?:override|delete from config\.) '([\w./@]+)", str(error))

@@ -39,15 +39,17 @@ def _job(config: DictConfig) -> None:
 
     if config.split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got '{config.split}'")
+    named = (
+        None if config.completions is not None else _of_run(config.run) if config.run is not None else _of_model(config.model)
+    )
     check(config, PARTS)
     task = instantiate(config.task, _convert_="all")
-    if config.completions is not None:
+    if named is None:
         if not hasattr(task, "saved_completions"):
             raise ConfigError(f"task '{task.name}' cannot read saved completions; score a model with model=DIR")
         scored = {"": _judge_saved(task, config.completions)}
     else:
-        pool, recipes = _of_run(config.run) if config.run is not None else _of_model(str(config.model))
-        scored = _answer(config, task, pool, recipes)
+        scored = _answer(config, task, *named)
     if config.out is not None:
         _write(Path(str(config.out)).expanduser(), [row for rows in scored.values() for row in rows])
     what = task.name if config.completions is not None else f"{task.name} {config.split}"
@@ -88,7 +90,7 @@ def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
     from evo_merge.models.reference import pinned_recipe
     from evo_merge.recipe import load
 
-    path = Path(name).expanduser()
+    path = Path(str(name)).expanduser()
     if path.suffix in (".yaml", ".yml"):
         recipe = pinned_recipe(load(path))
         return Pool.of_recipe(recipe), {"": recipe}
@@ -100,7 +102,6 @@ def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:
     """The pool of a run, and the recipes of everyone that it compared."""
     from omegaconf import OmegaConf
 
-    from evo_merge.evaluation.setup import new_pool
     from evo_merge.study import Study, opened
 
     with opened(Study.read(Path(name).expanduser())) as study:
@@ -108,6 +109,8 @@ def _of_run(name: str) -> tuple[Pool, dict[str, Recipe]]:
         recipes = {entrant.name: entrant.recipe for entrant in study.entrants()}
     if not recipes:
         raise ConfigError(f"run: '{name}' ended before it began; start it again")
+    from evo_merge.evaluation.setup import new_pool  # Lightning, for which a wrong folder need not wait
+
     return new_pool(run), recipes
 
 

@@ -36,10 +36,10 @@ def _job(config: DictConfig) -> None:
         raise RecipeError(f"cannot read the genome '{path}': {getattr(error, 'strerror', None) or error}") from error
     name = re.sub(r"[^\w-]", "_", path.stem)  # Hydra would read other letters as its grammar
     experiment = from_evolve(text, f"'{path}'", name, path.parent, config.include_path)
-    print(experiment.text)  # noqa: T201
     out = Path("DIR") if config.out is None else Path(str(config.out)).expanduser()
     if config.out is not None:
         _write(out / "experiment" / f"{name}.yaml", experiment.text)
+    print(experiment.text)  # noqa: T201
     print(f"python -m evo_merge --config-dir {shlex.quote(str(out))} experiment={name}\n")  # noqa: T201
     for note in experiment.notes:
         print(textwrap.fill(note, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False))  # noqa: T201
@@ -48,7 +48,10 @@ def _job(config: DictConfig) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    """Write the experiment; what is there already is left as it is, be it the same or another."""
+    if path.exists():
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
         raise ConfigError(f"'{path}' exists and is another experiment; choose another out=DIR, or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evo_merge.baselines import start_of
 from evo_merge.detectable import before_scoring
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
@@ -24,9 +25,10 @@ from evo_merge.models.residency import (
     gigabytes,
     path_bytes,
     residency_of,
-    weight_bytes,
 )
+from evo_merge.models.waiting import prepared_bytes, waiting_bytes
 from evo_merge.objectives import Aim
+from evo_merge.recipe import ParameterSpaceRecipe
 from evo_merge.search import Budget
 from evo_merge.spaces.base import MergeSpace
 from evo_merge.spaces.data_flow import DataFlowSpace
@@ -41,7 +43,7 @@ class Needs:
 
     Attributes:
         device: Where candidates are built and asked.
-        models: Base and sources as they are read; for layer paths, as they are resident.
+        models: Base and sources as they wait; for layer paths, as they are resident.
         candidate: What a candidate takes in memory beside them: one model where weights are mixed, nothing for a path.
         resident: What must be on the device beside caches: a mixed candidate, or all models that one path runs through.
         step: Weights that a token passes through.
@@ -49,6 +51,7 @@ class Needs:
         caches: The key-value cache of one batch whose answers all run to their limit.
         hops: Layers of a candidate, at most.
         residency: Where the models wait between candidates, and why.
+        prepared: What the method keeps of its own beside the models, about.
         engine: Where an engine of its own answers, its copy of the weights and the one that carries them there.
     """
 
@@ -61,6 +64,7 @@ class Needs:
     caches: int
     hops: int
     residency: Residency
+    prepared: int = 0
     engine: int = 0
 
     @property
@@ -88,16 +92,21 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     longest_path = max([*(path_bytes(pool, n) for n in paths), *([candidate_bytes(pool)] if mixes else [])])
     single = candidate_bytes(pool)
     through = 0 if not paths else 2 if mixes else len(pool.models)  # a hybrid's paths run through pairs
+    mixed = [recipe for space in spaces if isinstance(recipe := start_of(space), ParameterSpaceRecipe)]
+    waiting = max((waiting_bytes(pool, recipe) for recipe in mixed), default=len(pool.models) * single)
+    residency = residency_of(pool, device, waiting) if mixes else Residency("device", "paths run through them")
+    is_kept = residency.place != "disk"
     return Needs(
         device=device,
-        models=weight_bytes(pool) if mixes else len(pool.models) * single,
+        models=waiting,
         candidate=single if mixes else 0,
         resident=max(single if mixes else 0, through * single),
         step=longest_path,
         checkpoint=longest_path,
         caches=cache_bytes(pool, rows, tokens, hops),
         hops=hops,
-        residency=residency_of(pool, device) if mixes else Residency("device", "paths run through them"),
+        residency=residency,
+        prepared=max((prepared_bytes(pool, recipe) for recipe in mixed if is_kept), default=0),
     )
 
 
@@ -174,6 +183,7 @@ def describe_plan(
     shown = dict(itertools.islice(spaces.items(), 1 + sum(not isinstance(s, DataFlowSpace) for s in spaces.values())))
     if needs.engine:
         built += f", the engine's copy of the weights and the one that carries them there {gigabytes(needs.engine)}"
+    kept = f"what the method finds once of them about {gigabytes(needs.prepared)}, " if needs.prepared else ""
     lines = [
         f"task        {task.name}: {n_search} problems a candidate, {n_test} in the test split, "
         f"at most {limit} new tokens each",
@@ -186,7 +196,7 @@ def describe_plan(
         f"candidates  {candidates}",
         f"tokens      at most {n_search * limit:,} a candidate"
         + ("" if most is None else f", {n_search * limit * most:,} for about {most:,} candidates"),
-        f"memory      models {gigabytes(needs.models)}, {built}, caches of {batch_size} answers at a time up to "
+        f"memory      models {gigabytes(needs.models)}, {kept}{built}, caches of {batch_size} answers at a time up to "
         f"{gigabytes(needs.caches)}; {gigabytes(free_bytes(needs.device))} free on {needs.device.type}",
         f"            between candidates the models wait on: {needs.residency.place} ({needs.residency.reason}); "
         "models.residency= sets it",

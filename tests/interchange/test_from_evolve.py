@@ -198,6 +198,19 @@ def test_a_tokenizer_of_no_model_of_the_merge_is_one_sentence() -> None:
         translated("genome: {models: [./a, ./b], merge_method: linear, tokenizer_source: ./c}\ntasks: [t]")
 
 
+@pytest.mark.parametrize("is_random", [False, True])
+def test_a_search_that_begins_at_random_does_so_here(tmp_path: Path, is_random: bool) -> None:
+    experiment = translated(
+        f"genome: {{models: [./a, ./b], merge_method: linear}}\ntasks: [t]\nrandom_init: {str(is_random).lower()}"
+    )
+    config = composed(experiment, tmp_path)
+    assert config.optimizer.random_mean == is_random
+    assert "random_init" not in "".join(experiment.notes)
+    optimizer = instantiate(config.optimizer, space_of(config).genes, 3, sigma0=1e-6, population_size=50)
+    is_at_the_start = np.allclose(optimizer.ask(), [gene.start for gene in space_of(config).genes], atol=1e-3)
+    assert is_at_the_start != is_random
+
+
 def test_what_has_no_counterpart_is_said() -> None:
     notes = "\n".join(
         translated("""
@@ -262,9 +275,20 @@ def test_the_command_writes_the_experiment_and_prints_how_to_run_it(command: Cal
     assert "include_path: tasks" in written
     assert "python -m evo_merge --config-dir evolved experiment=my_genome\n" in ended.out
     assert "- apply_chat_template: " in ended.out
-    assert (
-        command("genome='my genome.yml'", "out=evolved", verb="from_evolve").code == 2
-    )  # another experiment, without the tasks
+
+
+def test_an_experiment_that_is_there_is_not_written_over(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "genome.yml").write_text(textwrap.dedent(DOCUMENTED))
+    written = tmp_path / "evolved" / "experiment" / "genome.yaml"
+    assert [command("genome=genome.yml", "out=evolved", verb="from_evolve").code for _ in range(2)] == [0, 0]  # it is the same
+    written.write_bytes(b"budget: 12\xff\n")  # what its user made of it
+    ended = command("genome=genome.yml", "out=evolved", verb="from_evolve")
+    assert ended.code == 2
+    assert ended.err == (
+        "evo-merge: 'evolved/experiment/genome.yaml' exists and is another experiment; choose another out=DIR, or remove it\n"
+    )
+    assert ended.out == ""  # nothing looks like an experiment that was written
+    assert written.read_bytes() == b"budget: 12\xff\n"
 
 
 def test_the_build_command_says_where_a_genome_belongs(command: Callable[..., Any], tmp_path: Path) -> None:

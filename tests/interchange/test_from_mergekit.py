@@ -7,7 +7,9 @@ import pytest
 
 from evo_merge.errors import RecipeError
 from evo_merge.interchange.from_mergekit import from_mergekit
+from evo_merge.interchange.mergekit_methods import METHODS
 from evo_merge.interchange.mergekit_stacks import Shape
+from evo_merge.methods.base import SHARES
 from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterRule, ParameterSpaceRecipe, Recipe, Step, rule_of
 
 PARTS = ("self_attn.q_proj.weight", "mlp.down_proj.weight")
@@ -200,6 +202,54 @@ def test_what_is_wrong_is_one_sentence_with_its_line(text: str, said: str) -> No
     with pytest.raises(RecipeError, match=said) as caught:
         read(text)
     assert "\n" not in str(caught.value)
+
+
+NESTED = """\
+merge_method: METHOD
+base_model: c
+models:
+- model: a
+  parameters: {weight: 1, density: 0.5}
+- model: b
+  parameters:
+    weight: 1
+    density: VALUE
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "said"),
+    [
+        ("ties", "1.5", "line 9: 'density' is a share from 0 to 1, got 1.5"),
+        ("ties", "0", "line 9: density 0 keeps nothing of source 2; leave the model out"),
+        ("ties", ".nan", "line 9: 'nan' is no finite number"),
+        ("ties", "1e999", "line 9: 'inf' is no finite number"),
+        ("della", "0.1", "line 9: density - epsilon and density + epsilon must lie between 0 and 1, got 0.1 and 0.15"),
+        ("ties", "\n    - 0.5\n    - 1.5", "line 11: 'density' is a share from 0 to 1, got 1.5"),
+        ("breadcrumbs", "1\n    gamma: -1", "line 10: 'gamma' is a share from 0 to 1, got -1"),
+        ("ties", "\n    - filter: mlp\n      value: 2\n    - value: 1", "line 11: 'density' is a share from 0 to 1, got 2"),
+    ],
+)
+def test_a_wrong_number_is_told_by_the_line_it_stands_on(method: str, value: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(NESTED.replace("METHOD", method).replace("VALUE", value))
+    assert str(caught.value).startswith(f"'merge.yml', {said}")
+
+
+def test_the_shares_are_those_of_the_methods() -> None:
+    settings = [setting for method in METHODS.values() for setting in method.settings]
+    assert all(setting.is_share == (setting.our_name in SHARES) for setting in settings)
+
+
+def test_weights_that_sum_to_zero_are_told_by_the_line_of_the_first_one() -> None:
+    models = "".join(f"- model: {name}\n  parameters:\n    weight: {weight}\n" for name, weight in (("a", 1), ("b", -1)))
+    with pytest.raises(RecipeError, match=r"line 5: the weights sum to 0 for 'model\.embed_tokens\.weight'"):
+        read(f"merge_method: linear\nmodels:\n{models}")
+
+
+def test_a_count_is_a_whole_number() -> None:
+    with pytest.raises(RecipeError, match=r"line 4: 'max_iter' must be a whole number, got 1\.5"):
+        read("merge_method: karcher\nmodels: [{model: a}, {model: b}]\nparameters:\n  max_iter: 1.5")
 
 
 def test_slices_need_the_base_and_as_many_sources_each() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from evo_merge.interchange.to_mergekit import passthrough_yaml
+from evo_merge.interchange.to_mergekit import InexpressibleError, passthrough_yaml
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
 
 EXPECTED = """\
@@ -65,13 +65,18 @@ def test_folders_are_written_as_they_are() -> None:
         ModelReference(recipe=recipe()),
     ],
 )
-def test_models_that_mergekit_has_no_name_for_give_none(reference: ModelReference) -> None:
+def test_models_that_mergekit_has_no_name_for_are_not_written(reference: ModelReference) -> None:
     models = (recipe().models[0], Source("b", reference))
-    assert passthrough_yaml(replace(recipe(), models=models)) is None
+    with pytest.raises(InexpressibleError, match="mergekit has no name for '"):
+        passthrough_yaml(replace(recipe(), models=models))
 
 
-def test_a_scale_or_another_models_ends_give_none() -> None:
+def test_a_scale_or_another_models_ends_are_not_written() -> None:
     path = recipe().path
-    assert passthrough_yaml(replace(recipe(), path=(*path[:3], replace(path[3], scale=1.01), *path[4:]))) is None
-    assert passthrough_yaml(replace(recipe(), path=path[:-1])) is None  # the head would be b's
-    assert passthrough_yaml(replace(recipe(), path=path[3:])) is None  # the embeddings would be b's
+    for other, said in (
+        ((*path[:3], replace(path[3], scale=1.01), *path[4:]), "no scales"),
+        (path[:-1], "the final norm and the head"),  # would be b's
+        (path[3:], "the embeddings"),  # would be b's
+    ):
+        with pytest.raises(InexpressibleError, match=said):
+            passthrough_yaml(replace(recipe(), path=other))

@@ -1,6 +1,7 @@
 """Checkpoints: ordinary folders that load anywhere, the same bytes every time, whole or not at all."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +199,20 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path, dare: Para
 def test_an_empty_folder_is_filled(tmp_path: Path, dare: ParameterSpaceRecipe) -> None:
     (tmp_path / "model").mkdir()
     assert (write(dare, tmp_path / "model") / "model.safetensors").is_file()
+
+
+def test_why_there_is_no_mergekit_yaml_is_said(
+    tmp_path: Path, family: Path, make_recipe: MakeRecipe, dare: ParameterSpaceRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        folder = write(dare, tmp_path / "dare")
+    assert not (folder / "mergekit.yaml").exists()
+    assert caplog.messages == ["no mergekit.yaml is written: mergekit has no 'rescale: density'"]
+    caplog.clear()
+    recipe = make_recipe("linear", None, {"a": family / "a"}, ParameterRule(("*",), {"weight": (1.0,)}))
+    with caplog.at_level(logging.INFO):
+        assert (write(recipe, tmp_path / "linear") / "mergekit.yaml").is_file()
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("step", ["_write_description", "write_tensor", "mergekit_yaml"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 from transformers import AutoModelForCausalLM
 
 from evo_merge.errors import ModelError
@@ -19,6 +20,7 @@ from evo_merge.models import checkpoint, partial
 from evo_merge.models.building import Built
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.pool import Pool
+from evo_merge.models.residency import gigabytes
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, to_yaml
 
 MakeRecipe = Callable[..., ParameterSpaceRecipe]
@@ -77,19 +79,34 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_build_is_gone_on_with_to_the_same_bytes(
-    tmp_path: Path, killed: Path, dare: ParameterSpaceRecipe, made: list[str], monkeypatch: pytest.MonkeyPatch, place: str
+    tmp_path: Path,
+    killed: Path,
+    dare: ParameterSpaceRecipe,
+    made: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(checkpoint, "SHARD_BYTES", SHARD)
     whole = contents(write(dare, tmp_path / "whole"))
-    n_tensors = len(made)
+    n_tensors, written_first = len(made), list(made)
     made.clear()
     assert not (killed / place).exists()
     left = shutil.copytree(killed / f"{place}.partial", tmp_path / "model.partial")
     n_marked = max(map(int, (left / partial.JOURNAL).read_text().split("\n")[1:-1]), default=0)
     written = n_tensors if place == killed_builds.DESCRIPTION else int(place)
     assert n_marked <= written < n_marked + 8  # of the tensors that lie behind the last mark
-    assert contents(write(dare, tmp_path / "model")) == whole
+    with caplog.at_level(logging.INFO):
+        assert contents(write(dare, tmp_path / "model")) == whole
     assert len(made) == n_tensors - n_marked
+    sizes = {
+        name: tensor.nbytes for each in whole if each.endswith(".safetensors") for name, tensor in load(whole[each]).items()
+    }
+    there = gigabytes(sum(sizes[name] for name in written_first[:n_marked]))
+    gone_on = f"model.partial': {n_marked} of {n_tensors} tensors are there, {there} of {gigabytes(sum(sizes.values()))}"
+    over = "model.partial' nothing is known to be whole; starting over"
+    (said,) = [each.getMessage() for each in caplog.records if each.name == partial.__name__]
+    assert said.endswith(gone_on if n_marked else over)
     assert not left.exists()
 
 

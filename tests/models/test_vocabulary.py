@@ -436,10 +436,34 @@ def test_paths_keep_the_tokens_of_their_first_model(folder: Path) -> None:
 # --- the check ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("source", ["base", "union", "x", None])
+def test_the_check_counts_the_tokens_of_each_model(
+    command: Callable[..., Any], folder: Path, tokenizers: dict[str, PreTrainedTokenizerFast], source: str | None
+) -> None:
+    words = [f"models.base={folder / 'base'}", f"models.sources=[{folder / 'x'},{folder / 'y'}]"]
+    ended = command("models=custom", *words, *([f"models.tokenizer={source}"] if source else []), verb="check")
+    _, is_said, lines = ended.out.partition("\nThe merge has ")
+    assert bool(is_said) == (source is not None)
+    if source is None:
+        return
+    tokens = {name: set(tokenizer.get_vocab()) for name, tokenizer in tokenizers.items()}
+    kept = set().union(*tokens.values()) if source == "union" else tokens[source]
+    head, *each = lines.splitlines()
+    assert head.startswith(f"{len(kept)} tokens in ")
+    for line, (name, own) in zip(each, tokens.items(), strict=True):
+        counts = {
+            "": len(own),
+            "shared with base": len(own & tokens["base"]) if name != "base" else 0,
+            "new": len((own - tokens["base"]) & kept),
+            "left out": len(own - kept),
+        }
+        assert line == f"- {name}: " + ", ".join(f"{n} {what}".strip() for what, n in counts.items() if n)
+
+
 def test_what_would_be_refused_is_mended_by_a_tokenizer(folder: Path) -> None:
     plain = pool_of(folder, None)
     refused = refusals(for_mixing(describe(plain.base, plain.sources)))
-    assert {finding.name for finding in refused} == {"vocabulary_size", "token_numbers", "vocabulary"}
+    assert {finding.name for finding in refused} == {"token_numbers", "vocabulary"}
     assert all("models.tokenizer=" in finding.mend for finding in refused)
     for source in ("base", "union"):
         pool = pool_of(folder, source)

@@ -88,6 +88,19 @@ def test_the_first_generation_lies_around_the_start() -> None:
     assert np.abs(first.std(axis=0) - 0.05).max() < 0.005
 
 
+def test_a_random_mean_is_anywhere_in_the_box_and_follows_from_the_seed() -> None:
+    genes = tuple(Gene(f"g{i}", -1.0, 3.0, 0.0) for i in range(4))
+    settings = {"population_size": 500, "sigma0": 1e-3, "random_mean": True}
+    means = np.array([published(genes, seed, **settings).ask().mean(axis=0) for seed in range(100)])
+    assert np.array_equal(means[7], published(genes, 7, **settings).ask().mean(axis=0))
+    assert np.abs(means.mean(axis=0) - 1.0).max() < 5 * (4.0 / 12**0.5) / 10  # of a uniform distribution over the box
+    assert np.abs(means.std(axis=0) - 4.0 / 12**0.5).max() < 0.2
+    trial = published(genes, 7, **settings, startup_trial=True).ask()
+    assert np.abs(trial[0] - means[7]).max() > 0.1
+    with pytest.raises(ConfigError, match=r"optimizer\.random_mean draws the mean that optimizer\.mean=0\.5 sets"):
+        published(genes, 7, random_mean=True, mean=0.5)
+
+
 def test_the_start_up_trial_is_one_random_candidate_that_is_never_told() -> None:
     with_trial, without = published(unit(6), 3, startup_trial=True), published(unit(6), 3)
     trial = with_trial.ask()

@@ -31,10 +31,21 @@ def test_a_pipe_gets_one_line_a_generation(story, pipe):
 
     lines = pipe.file.getvalue().splitlines()
     assert lines[0] == "scoring the sources"
-    assert lines[1].startswith("search: 2 genes, 9 candidates; score to beat: 11.8 % ja")
+    assert lines[1].startswith("search: 2 genes, a budget of 9 candidates; score to beat: 11.8 % ja")
     assert [line.split(":")[0] for line in lines[2:]] == ["generation 0", "generation 1"]
     assert "5 of 9 candidates (1 repeated, 1 failed)" in lines[3]  # a repeated recipe costs no budget
     assert "\x1b" not in pipe.file.getvalue()
+
+
+def test_a_generation_that_goes_beyond_the_budget_is_said_to_be_whole(story, pipe):
+    progress = Progress(pipe)
+    story = replace(story, start=replace(story.start, evaluations=4))
+    story.tell(progress)
+
+    first, last = pipe.file.getvalue().splitlines()[1:]
+    assert "3 of 4 candidates" in first
+    assert "5 candidates, beyond the budget of 4 as a generation is never cut (1 repeated, 1 failed)" in last
+    assert "of 4 candidates" not in last
 
 
 def test_lines_reach_a_pipe_at_once(story):
@@ -152,7 +163,7 @@ def test_a_pipe_names_the_stages_of_a_run_that_has_several(hybrid, pipe):
         "search ps>ja",
         "ps>ja, generation 1",
     ]
-    assert lines[0] == "search ps: 2 genes, 9 candidates"
+    assert lines[0] == "search ps: 2 genes, a budget of 9 candidates"
     assert lines[2] == "search ps>ja: 1 genes"
     assert lines[4] == "search ps>ja: 1 genes, 3 of them done"
     assert "3 of 9 candidates (1 failed)" in pipe.file.getvalue().splitlines()[1]

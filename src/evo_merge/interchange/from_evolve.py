@@ -66,6 +66,8 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
     }
     if len(genome.tasks) > 1:
         config["scalarize"] = {"weights": [abs(task.weight) for task in genome.tasks]}  # the objectives are in the tasks' order
+    if genome.random_init:
+        config["optimizer"] = {"random_mean": True}
     config["budget"] = {"evaluations": _FEVALS}
     head = f"# @package _global_\n# python -m evo_merge --config-dir DIR experiment={name}      (DIR/experiment/{name}.yaml)\n"
     body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -155,8 +157,8 @@ def _notes(genome: EvolveGenome, parts: tuple[str, ...]) -> list[str]:
         notes.append("smooth: without layer_granularity there is one number for all layers and nothing to make smooth")
     if genome.names_base:
         notes.append("models: the base is left out of the sources, as its task vector is 0; it had genes that changed nothing")
-    if genome.random_init:
-        notes.append("random_init: no counterpart; the search begins at mergekit-evolve's other start, equal weights")
+    if genome.random_init and genome.negative:
+        notes.append("random_init: the first mean is drawn from the box, weights from [-1, 1], and there from [0, 1)")
     if genome.chat_template:
         notes.append(
             "apply_chat_template: true by default in mergekit-evolve; models without a template need "

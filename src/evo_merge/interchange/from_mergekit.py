@@ -27,6 +27,7 @@ from evo_merge.interchange.mergekit_values import (
     check_values,
     filter_texts,
     method_of,
+    numbers_of,
     values_of,
 )
 from evo_merge.interchange.rules import shortened
@@ -51,7 +52,11 @@ def from_mergekit(
         RecipeError: With file and line, what is wrong in it, or what we do not build.
         ModelError: A model cannot be found.
     """
-    config = parse(Document.read(text, origin), folder)
+    return recipe_of(parse(Document.read(text, origin), folder), describe, seed)
+
+
+def recipe_of(config: MergekitConfig, describe: Callable[[ModelReference], Shape], seed: int = 0) -> Recipe:
+    """The recipe of a file that was read; see ``from_mergekit``."""
     shapes = {model: describe(model) for model in dict.fromkeys(models_of(config))}
     slices = [filled(config, part, shapes) for part in config.slices]
     columns, base = columns_of(config, slices)
@@ -61,9 +66,10 @@ def from_mergekit(
     method = method_of(config, slices, columns, base)
     tensors = tensors_of(columns, slices, shapes)
     check_filters(config, tensors)
-    values = {tensor.name: values_of(config, method, columns, tensor) for tensor in tensors}
-    check_values(config, values)
-    check_sums(config, method, values)
+    found = {tensor.name: values_of(config, method, columns, tensor) for tensor in tensors}
+    check_values(config, found)
+    check_sums(config, method, found)
+    values = {name: numbers_of(each) for name, each in found.items()}
     names = source_names([column[0].model for column in columns])
     is_plain = config.method == "passthrough" and dtype == out_dtype and all(each["scale"] == 1.0 for each in values.values())
     if is_plain and (stack := reference_of(columns[0], shapes, out_dtype)).recipe is not None:

@@ -9,6 +9,7 @@ from evo_merge.command_line import nearest
 from evo_merge.errors import RecipeError
 from evo_merge.interchange.document import Document, Place
 from evo_merge.interchange.mergekit_methods import BASE, FIRST_BASE, KNOWN_SETTINGS, METHODS, PeerMethod
+from evo_merge.interchange.mergekit_settings import check_share
 from evo_merge.interchange.mergekit_tokenizer import MergekitTokenizer, read_tokenizer
 from evo_merge.recipe import DTYPES, ModelReference, reference_from_record
 
@@ -87,6 +88,15 @@ class MergekitConfig:
     tokenizer: MergekitTokenizer | None = None
 
     @property
+    def scopes(self) -> list[tuple[Mapping[str, Any], Place]]:
+        """All settings, and where they stand: the whole merge's, and those of every slice and source."""
+        found: list[tuple[Mapping[str, Any], Place]] = [(self.settings, ("parameters",))]
+        for part in self.slices:
+            found.append((part.settings, (*part.place, "parameters")))
+            found += [(source.settings, (*source.place, "parameters")) for source in part.sources]
+        return found
+
+    @property
     def peer(self) -> PeerMethod:
         """The method's settings."""
         return METHODS[self.method]
@@ -121,7 +131,12 @@ def parse(document: Document, folder: Path | None = None) -> MergekitConfig:
     if fields.get("chat_template") not in (None, "auto"):
         raise document.error(("chat_template",), "'chat_template' is not carried over; leave it out, and set it afterwards")
     dtype, out_dtype = (_dtype(document, fields, key) for key in ("dtype", "out_dtype"))
-    return MergekitConfig(document, method, slices, base, settings, dtype, out_dtype, tokenizer)
+    config = MergekitConfig(document, method, slices, base, settings, dtype, out_dtype, tokenizer)
+    shares = [setting.name for setting in config.peer.settings if setting.is_share]
+    for scope, place in config.scopes:
+        for name in shares:
+            check_share(document, scope.get(name), (*place, name))
+    return config
 
 
 def _slices(

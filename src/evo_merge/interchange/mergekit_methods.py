@@ -24,6 +24,7 @@ class Setting:
         default: mergekit's, or ``REQUIRED``.
         ours: Its name here.
         values: What mergekit's values are here, where that is something else.
+        is_share: Whether it lies in [0, 1].
     """
 
     name: str
@@ -31,6 +32,7 @@ class Setting:
     default: Any
     ours: str = ""
     values: Mapping[Any, Any] | None = None
+    is_share: bool = False
 
     @property
     def our_name(self) -> str:
@@ -74,8 +76,8 @@ def _rescale(*, default: bool) -> Setting:
 
 
 _WEIGHT = Setting("weight", OF_SOURCE, REQUIRED)
-_DENSITY = Setting("density", OF_SOURCE, 1.0)
-_GAMMA = Setting("gamma", OF_SOURCE, 0.01)
+_DENSITY = Setting("density", OF_SOURCE, 1.0, is_share=True)
+_GAMMA = Setting("gamma", OF_SOURCE, 0.01, is_share=True)
 _SPREAD = Setting("epsilon", OF_SOURCE, 0.15)
 _LAMBDA = Setting("lambda", SHARED, 1.0)
 _T = Setting("t", SHARED, REQUIRED)
@@ -112,7 +114,7 @@ METHODS: Final[Mapping[str, PeerMethod]] = {
     "della": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=True), _rescale(default=True))),
     "della_linear": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=False), _rescale(default=True))),
     "model_stock": PeerMethod(BASE, (Setting("filter_wise", OPTION, default=False),), {"norm_floor": 1e-6}),
-    "sce": PeerMethod(BASE, (Setting("select_topk", SHARED, 1.0),), {"energy_floor": 1e-6}),
+    "sce": PeerMethod(BASE, (Setting("select_topk", SHARED, 1.0, is_share=True),), {"energy_floor": 1e-6}),
     "ram": PeerMethod(BASE, (_MOVED,)),
     "ramplus_tl": PeerMethod(BASE, (Setting("r", SHARED, 0.1), Setting("alpha", SHARED, 0.2), _MOVED)),
     "nearswap": PeerMethod(BASE, (_T,)),

@@ -96,7 +96,7 @@ def rule_of_mergekit(
 
 
 def mergekit_tokenizer(
-    recipe: ParameterSpaceRecipe, name: Callable[[ModelReference], str | dict[str, Any] | None]
+    recipe: ParameterSpaceRecipe, name: Callable[[ModelReference], str | dict[str, Any]]
 ) -> dict[str, Any] | None:
     """The keys of mergekit that mean a recipe's tokenizer; ``None`` where mergekit cannot say it.
 
@@ -166,7 +166,7 @@ def _row(
 
 
 def _written_row(
-    row: TokenRow, recipe: ParameterSpaceRecipe, name: Callable[[ModelReference], str | dict[str, Any] | None]
+    row: TokenRow, recipe: ParameterSpaceRecipe, name: Callable[[ModelReference], str | dict[str, Any]]
 ) -> dict[str, Any]:
     model = None if row.model is None else name(_reference(recipe, row.model))
     source: Any = model

@@ -1,18 +1,19 @@
 """What the settings of a mergekit YAML are for every tensor of the merge, checked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from evo_merge.interchange.document import Place
 from evo_merge.interchange.mergekit_config import MergekitConfig, Slice, SliceSource
 from evo_merge.interchange.mergekit_methods import OF_SOURCE, OPTION, OPTIONAL_BASE, REQUIRED, Setting
-from evo_merge.interchange.mergekit_settings import Lookup, filters
+from evo_merge.interchange.mergekit_settings import Found, Lookup, filters
 from evo_merge.interchange.mergekit_stacks import MergedTensor
 from evo_merge.interchange.rules import Values
-from evo_merge.methods.base import SHARES, MergeMethod, method_from_recipe, options_of, wrong_number_of_sources
+from evo_merge.methods.base import MergeMethod, method_from_recipe, options_of, wrong_number_of_sources
 
 _NO_SUM: Final = 1e-8
 _HEAD: Final = "lm_head.weight"  # filters may name it where embeddings are tied
+FoundValues: TypeAlias = Mapping[str, tuple[Found, ...] | Found]  # the parameters of one tensor, by our names
 
 
 def method_of(
@@ -53,25 +54,28 @@ def _option(config: MergekitConfig, slices: Sequence[Slice], setting: Setting) -
     if isinstance(setting.default, bool):
         return setting.to_ours(bool(value))
     try:
-        return type(setting.default)(value)  # YAML 1.1 reads 1e-5 as text
+        number = float(value)  # YAML 1.1 reads 1e-5 as text
     except (TypeError, ValueError) as error:
         raise config.document.error(place, f"'{setting.name}' must be a number, got {value!r}") from error
+    if isinstance(setting.default, int) and not number.is_integer():
+        raise config.document.error(place, f"'{setting.name}' must be a whole number, got {value!r}")
+    return type(setting.default)(number)
 
 
 def values_of(
     config: MergekitConfig, method: MergeMethod, columns: Sequence[Sequence[SliceSource]], tensor: MergedTensor
-) -> dict[str, tuple[float, ...] | float]:
-    """The parameters of one tensor, by our names."""
+) -> FoundValues:
+    """The parameters of one tensor, and where they stand."""
     whole = [(tensor.part.settings, (*tensor.part.place, "parameters")), (config.settings, ("parameters",))]
     sources = [next(source for source in column if source in tensor.part.sources) for column in columns]
-    values: dict[str, tuple[float, ...] | float] = {}
+    values: dict[str, tuple[Found, ...] | Found] = {}
     per_source = {parameter.name: parameter.per_source for parameter in method.parameters}
     for setting in config.peer.settings:
         if setting.kind == OPTION:
             continue
         if setting.kind != OF_SOURCE:
             lookup = Lookup(config.document, whole)
-            values[setting.our_name] = _number(
+            values[setting.our_name] = _given(
                 config, setting, lookup.value(setting.name, tensor.name, tensor.t), tensor.part.place
             )
             continue
@@ -79,15 +83,20 @@ def values_of(
         for source, name in zip(sources, tensor.names, strict=True):
             own = (source.settings, (*source.place, "parameters"))
             found = Lookup(config.document, [own, *whole]).value(setting.name, name, tensor.t)
-            numbers.append(_number(config, setting, found, source.place))
+            numbers.append(_given(config, setting, found, source.place))
         values[setting.our_name] = tuple(numbers) if per_source[setting.our_name] else numbers[0]
     return values
 
 
-def _number(config: MergekitConfig, setting: Setting, found: Any, place: tuple[str | int, ...]) -> float:
+def _given(config: MergekitConfig, setting: Setting, found: Found | None, place: Place) -> Found:
     if found is None and setting.default is REQUIRED:
         raise config.document.error(place, f"'{setting.name}' is missing, and '{config.method}' needs it")
-    return float(setting.default if found is None else found)
+    return found or Found(float(setting.default))
+
+
+def numbers_of(values: FoundValues) -> Values:
+    """The parameters of one tensor without their places."""
+    return {key: tuple(f.value for f in each) if isinstance(each, tuple) else each.value for key, each in values.items()}
 
 
 def check_filters(config: MergekitConfig, tensors: Sequence[MergedTensor]) -> None:
@@ -100,36 +109,33 @@ def check_filters(config: MergekitConfig, tensors: Sequence[MergedTensor]) -> No
             )
 
 
-def check_values(config: MergekitConfig, values: Mapping[str, Values]) -> None:
-    """Refuse numbers outside of what the method takes; raises ``RecipeError``."""
-    place = config.slices[0].place
-    for name, each in values.items():
-        numbers = {key: value if isinstance(value, tuple) else (value,) for key, value in each.items()}
-        for key in SHARES:
-            if bad := [value for value in numbers.get(key, ()) if not 0.0 <= value <= 1.0]:
-                raise config.document.error(place, f"'{key}' is a share from 0 to 1, got {bad[0]:g} for '{name}'")
+def check_values(config: MergekitConfig, values: Mapping[str, FoundValues]) -> None:
+    """Refuse numbers that the method does not take together; raises ``RecipeError`` with the line of one."""
+    for each in values.values():
+        found = {key: value if isinstance(value, tuple) else (value,) for key, value in each.items()}
         if config.method.startswith("della"):
-            for density, epsilon in zip(numbers["density"], numbers["epsilon"], strict=True):
-                if density < 1.0 and not epsilon < density < 1.0 - epsilon:
+            for density, epsilon in zip(found["density"], found["epsilon"], strict=True):
+                if density.value < 1.0 and not epsilon.value < density.value < 1.0 - epsilon.value:
                     raise config.document.error(
-                        place,
-                        f"density - epsilon and density + epsilon must lie between 0 and 1, got {density:g} and {epsilon:g}",
+                        density.place,
+                        "density - epsilon and density + epsilon must lie between 0 and 1, "
+                        f"got {density.value:g} and {epsilon.value:g}",
                     )
     densities = [each["density"] for each in values.values() if "density" in each]
     for number, column in enumerate(zip(*densities, strict=True), start=1):
-        if not any(column):
-            raise config.document.error(place, f"density 0 keeps nothing of source {number}; leave the model out")
+        if not any(found.value for found in column):
+            raise config.document.error(column[0].place, f"density 0 keeps nothing of source {number}; leave the model out")
 
 
-def check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str, Values]) -> None:
-    """Refuse weights that cannot be normalised, where mergekit would divide by 0."""
+def check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str, FoundValues]) -> None:
+    """Refuse weights that cannot be normalised, where mergekit would divide by 0; raises ``RecipeError`` with a line."""
     if config.method not in ("linear", "multislerp") or not options_of(method)["normalize"]:
         return
     for name, each in values.items():
         weights = each["weight"]
-        if isinstance(weights, tuple) and abs(sum(weights)) < _NO_SUM:
+        if isinstance(weights, tuple) and abs(sum(weight.value for weight in weights)) < _NO_SUM:
             raise config.document.error(
-                config.slices[0].place, f"the weights sum to 0 for '{name}', and '{config.method}' divides by their sum"
+                weights[0].place, f"the weights sum to 0 for '{name}', and '{config.method}' divides by their sum"
             )
 
 
@@ -139,8 +145,9 @@ def filter_texts(config: MergekitConfig) -> list[str]:
 
 
 def _filters(config: MergekitConfig) -> list[tuple[str, tuple[str | int, ...]]]:
-    scopes: list[tuple[Mapping[str, Any], Place]] = [(config.settings, ("parameters",))]
-    for part in config.slices:
-        scopes.append((part.settings, (*part.place, "parameters")))
-        scopes += [(source.settings, (*source.place, "parameters")) for source in part.sources]
-    return [found for settings, place in scopes for name, value in settings.items() for found in filters(value, (*place, name))]
+    return [
+        found
+        for settings, place in config.scopes
+        for name, value in settings.items()
+        for found in filters(value, (*place, name))
+    ]

@@ -1,14 +1,19 @@
 """A file that says what to build: a recipe of ours, or a mergekit YAML."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evo_merge.errors import RecipeError
+from evo_merge.interchange.document import Document
 from evo_merge.interchange.evolve_genome import is_genome
-from evo_merge.interchange.from_mergekit import from_mergekit
-from evo_merge.interchange.mergekit_stacks import Shape
-from evo_merge.models.pool import Pool
+from evo_merge.interchange.mergekit_config import parse
 from evo_merge.recipe import ModelReference, Recipe, load, reference_record
+
+if TYPE_CHECKING:
+    from evo_merge.interchange.mergekit_stacks import Shape
 
 _MERGEKIT = re.compile(r"^(merge_method|slices)\s*:", re.MULTILINE)
 
@@ -29,11 +34,19 @@ def load_any(path: Path) -> Recipe:
             f"'{path}' is a genome of mergekit-evolve, which is searched and not built: python -m evo_merge.from_evolve "
             f"genome={path} out=DIR"
         )
-    return from_mergekit(text, f"'{path}'", described, path.parent) if _MERGEKIT.search(text) else load(path)
+    if not _MERGEKIT.search(text):
+        return load(path)
+    config = parse(Document.read(text, f"'{path}'"), path.parent)
+    from evo_merge.interchange.from_mergekit import recipe_of  # needs torch, for which a wrong value need not wait
+
+    return recipe_of(config, described)
 
 
 def described(reference: ModelReference) -> Shape:
     """What a mergekit YAML needs to know of a model, from its config and headers; raises ``ModelError``."""
+    from evo_merge.interchange.mergekit_stacks import Shape
+    from evo_merge.models.pool import Pool
+
     pool = Pool(base=None, sources=[{"name": "model", **reference_record(reference)}], headers_only=True)
     (model,) = pool.sources
     return Shape(model.config.get_text_config().num_hidden_layers, list(model.shapes), pool.out_dtype)

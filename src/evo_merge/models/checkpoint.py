@@ -13,7 +13,7 @@ import torch
 
 from evo_merge import __version__
 from evo_merge.errors import ModelError
-from evo_merge.interchange.to_mergekit import mergekit_yaml
+from evo_merge.interchange.to_mergekit import InexpressibleError, mergekit_yaml
 from evo_merge.models.building import Built, built, path_models
 from evo_merge.models.identity import weights_told
 from evo_merge.models.partial import PartialFolder, already_written, n_whole_of, partial_folder, place_for
@@ -52,8 +52,7 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
         _write_weights(model, shards, partial)
         (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-        if (config := mergekit_yaml(recipe, list(model.shapes))) is not None:
-            (partial.path / "mergekit.yaml").write_text(config, encoding="utf-8")
+        _write_mergekit_yaml(recipe, model, partial.path)
         # A path's tokenizer is its first model's, whatever else the pool holds.
         describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
         _write_description(recipe, model.config, describing, partial.path)
@@ -119,6 +118,13 @@ def _shards(recipe: Recipe, model: Built) -> list[Shard]:
         )
         for i, names in enumerate(filled, start=1)
     ]
+
+
+def _write_mergekit_yaml(recipe: Recipe, model: Built, folder: Path) -> None:
+    try:
+        (folder / "mergekit.yaml").write_text(mergekit_yaml(recipe, list(model.shapes)), encoding="utf-8")
+    except InexpressibleError as reason:
+        log.info("no mergekit.yaml is written: %s", reason)
 
 
 def _write_description(recipe: Recipe, described: Any, pool: Pool, folder: Path) -> None:

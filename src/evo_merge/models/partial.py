@@ -151,10 +151,17 @@ def _whole_tensors(path: Path, journal: BinaryIO, identity: str, shards: Sequenc
     first, *counts = journal.read().decode(errors="replace").split("\n")
     done = max((int(count) for count in counts if count.isdigit()), default=0)
     if first == identity and done and _are_there(path, shards, done):
-        log.info("going on with '%s': %d of %d tensors are there", path, done, sum(len(shard.names) for shard in shards))
+        tensors = [(shard, name) for shard in shards for name in shard.names]
+        there, needed = (sum(shard.n_bytes(name) for shard, name in some) for some in (tensors[:done], tensors))
+        log.info(
+            "going on with the interrupted build in '%s': %d of %d tensors are there, %s of %s",
+            *(path, done, len(tensors), gigabytes(there), gigabytes(needed)),
+        )
         return done
     if first and first != identity:
         log.info("what is in '%s' is of another recipe or other models; starting over", path)
+    elif first:
+        log.info("of the interrupted build in '%s' nothing is known to be whole; starting over", path)
     return 0
 
 

@@ -11,10 +11,13 @@ from typing import ClassVar
 import numpy as np
 from cmaes import CMA
 
+from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Gene, Genomes
 from evo_merge.optimizers.box import Box
 from evo_merge.optimizers.gaussian import Gaussian, checked_population, checked_step, require_memory
+
+_MEAN = 1  # tells the chance of the first mean from that of the start-up trial
 
 
 class CMAES:
@@ -28,9 +31,11 @@ class CMAES:
         startup_trial: Begin with one uniform random candidate that is never told, as the published runs did.
         mean: Where every gene begins; ``None`` is each gene's own start. It has a default so that the configs of runs recorded
             before it came still fit.
+        random_mean: Begin around a point drawn uniformly from the box, as mergekit-evolve does with ``random_init``.
 
     Raises:
-        ConfigError: A gene of another kind than real, a mean outside a gene's bounds, or too many genes for the free memory.
+        ConfigError: A gene of another kind than real, a mean outside a gene's bounds, two means, or too many genes for the free
+            memory.
         ValueError: A step size or population size that cannot be.
     """
 
@@ -48,13 +53,17 @@ class CMAES:
         population_size: int | None,
         startup_trial: bool,
         mean: float | None = None,
+        random_mean: bool = False,
     ) -> None:
+        if random_mean and mean is not None:
+            raise ConfigError(f"optimizer.random_mean draws the mean that optimizer.mean={mean} sets; leave one of them out")
         box = Box(genes, "cmaes", self.kinds)
         size = checked_population(population_size, box.dim)
         require_memory(box.dim, size, optimizer="cmaes", instead="optimizer=sep_cmaes takes any number of genes")
         # Infeasible samples are drawn again up to 10 n times, then clipped to the bounds.
+        drawn = box.uniform(np.random.default_rng([seed, _MEAN]), 1)
         library = CMA(
-            mean=box.mean(mean),
+            mean=box.points(drawn)[0] if random_mean else box.mean(mean),
             sigma=checked_step(sigma0),
             bounds=box.bounds,
             n_max_resampling=10 * box.dim,

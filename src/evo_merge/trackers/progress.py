@@ -52,7 +52,7 @@ class Progress:
         if self._console.is_terminal:
             self._show()
         else:
-            budget = "" if start.evaluations is None else f", {start.evaluations} candidates"
+            budget = "" if start.evaluations is None else f", a budget of {start.evaluations} candidates"
             done = "" if start.evaluated == 0 else f", {start.evaluated} of them done"
             name = f"search {start.stage}" if start.stage else "search"
             to_beat = f"; {start.objectives[0]} to beat: {self._baselines()}" if is_first else ""
@@ -170,11 +170,14 @@ class Progress:
 
     def _counts(self) -> str:
         assert self._start is not None
-        done = self._start.evaluated + self._n_evaluated
-        of = "" if self._start.evaluations is None else f" of {self._start.evaluations}"
+        done, budget = self._start.evaluated + self._n_evaluated, self._start.evaluations
+        if budget is None or done <= budget:
+            so_far = f"{done} candidates" if budget is None else f"{done} of {budget} candidates"
+        else:
+            so_far = f"{done} candidates, beyond the budget of {budget} as a generation is never cut"
         counts = {"repeated": self._n_repeated, "failed": self._n_failed, "stopped early": self._n_stopped}
         extra = [f"{n} {what}" for what, n in counts.items() if n]
-        return f"{done}{of} candidates" + (f" ({', '.join(extra)})" if extra else "")
+        return so_far + (f" ({', '.join(extra)})" if extra else "")
 
     def _times(self) -> str:
         assert self._start is not None

@@ -133,6 +133,13 @@ def test_what_is_broken_is_found(command, copied: Callable[[str], Path], broken:
         assert sentence.startswith("evo-merge: these models cannot be merged as they are: ")
 
 
+def test_more_tokens_and_their_rows_are_one_finding(command, copied: Callable[[str], Path]) -> None:
+    (broken,) = (each for each in CATALOGUE if each.name == "more_tokens")
+    words = broken.make(copied(broken.family))
+    assert list(named(command(*words, verb="check").out)) == ["vocabulary"]
+    assert list(named(command(*words, "paths=true", verb="check").out)) == ["added_tokens"]
+
+
 def test_the_catalogue_has_every_kind() -> None:
     # Whatever nobody thought of, and a GGUF file, which is not made in a moment.
     assert {broken.finding for broken in CATALOGUE} == set(KINDS) - {"unreadable", "quantised_source"}

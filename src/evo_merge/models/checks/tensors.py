@@ -70,7 +70,7 @@ class _Explained:
         """Whether it is known why it has two shapes."""
         if not self._known.isdisjoint({"sizes", "heads"}):
             return True
-        if self._known.isdisjoint({"vocabulary_size", "padded_vocabulary"}):
+        if self._known.isdisjoint({"vocabulary_size", "padded_vocabulary", "vocabulary", "token_numbers"}):
             return False
         # Embeddings and head have a row a token.
         return all(rows is not None and shapes[name][:1] == (rows,) for rows, shapes in self._rows)

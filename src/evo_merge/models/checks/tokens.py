@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -85,11 +85,11 @@ def _facts(tokenizer: Any) -> TokenizerFacts:
 
 def compare_tokens(ours: Facts, theirs: Facts, *, on_paths: bool) -> list[Finding]:
     """What keeps the words of two models apart."""
-    return [
-        *_embedding_rows(ours, theirs, on_paths=on_paths),
-        *_vocabularies(ours, theirs, on_paths=on_paths),
-        *_special_tokens(ours, theirs),
-    ]
+    rows, words = (look(ours, theirs, on_paths=on_paths) for look in (_embedding_rows, _vocabularies))
+    if rows and words:  # more tokens need more rows, which is not said again
+        (size,), (vocabulary,) = rows, words
+        rows, words = [], [replace(vocabulary, text=f"{vocabulary.text}; {size.text.rpartition(' differ in ')[2]}")]
+    return [*rows, *words, *_special_tokens(ours, theirs)]
 
 
 def compare_aligned_tokens(ours: Facts, theirs: Facts) -> list[Finding]:
