@@ -8,7 +8,8 @@ from evo_merge.interchange.evolve_genome import is_genome
 from evo_merge.interchange.from_mergekit import from_mergekit
 from evo_merge.interchange.mergekit_stacks import Shape
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import ModelReference, Recipe, load, reference_record
+from evo_merge.recipe import ModelReference, Recipe, reference_record
+from evo_merge.recipe_file import load
 
 _MERGEKIT = re.compile(r"^(merge_method|slices)\s*:", re.MULTILINE)
 
