@@ -14,9 +14,6 @@ from evo_merge.recipe import (
     ParameterSpaceRecipe,
     Source,
     Step,
-    from_record,
-    from_yaml,
-    load,
     methods_of,
     recipe_hash,
     references,
@@ -24,6 +21,7 @@ from evo_merge.recipe import (
     to_yaml,
     without_scales,
 )
+from evo_merge.recipe_file import from_record, from_yaml, load
 
 DESIGN = """
 kind: parameter_space

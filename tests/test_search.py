@@ -14,7 +14,8 @@ from evo_merge.methods.linear import Linear
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.portions import search_portion
 from evo_merge.ranking import count_evaluated, leaders, ranked_candidates
-from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash
+from evo_merge.recipe import ModelReference, Source, recipe_hash
+from evo_merge.recipe_file import from_yaml
 from evo_merge.recorded import Recorded
 from evo_merge.search import Budget, Run, Search, Stage
 from evo_merge.spaces.base import Ingredients

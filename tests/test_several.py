@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from evo_merge.command_line import CONF
 from evo_merge.compose import TAKE_SEVERAL
 from evo_merge.pareto import front
-from evo_merge.recipe import load, to_yaml
+from evo_merge.recipe import to_yaml
+from evo_merge.recipe_file import load
 from evo_merge.study import Study, opened
 
 BOTH = (

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import evo_merge.models.tiny
-from evo_merge.recipe import load
+from evo_merge.recipe_file import load
 from evo_merge.study import Study, opened
 
 FAMILY = Path(evo_merge.models.tiny.__file__).parent / "tiny_ja_math"

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import evo_merge.models.tiny
-from evo_merge.recipe import load
+from evo_merge.recipe_file import load
 from evo_merge.study import Study, opened
 
 SMALL = ("tracker=none", "task.limit.search=20", "task.limit.test=20", "optimizer.population_size=5", "budget.generations=2")

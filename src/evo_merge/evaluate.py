@@ -88,7 +88,7 @@ def _of_model(name: str) -> tuple[Pool, dict[str, Recipe]]:
     from evo_merge.baselines import single_model
     from evo_merge.models.pool import Pool
     from evo_merge.models.reference import pinned_recipe
-    from evo_merge.recipe import load
+    from evo_merge.recipe_file import load
 
     path = Path(str(name)).expanduser()
     if path.suffix in (".yaml", ".yml"):

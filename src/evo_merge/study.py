@@ -21,7 +21,8 @@ from evo_merge.errors import StudyError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.fingerprints import is_same
 from evo_merge.genome import Genome
-from evo_merge.recipe import Recipe, from_yaml, recipe_hash, to_yaml
+from evo_merge.recipe import Recipe, recipe_hash, to_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.study_candidates import genome_bytes, genome_of, read_candidates, read_earlier, read_proposals
 from evo_merge.study_evaluations import read_columns, read_evaluation, read_outcome, write_evaluation
 from evo_merge.study_file import created, read_only, resumed

@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 
 from evo_merge.genome import Genome
-from evo_merge.recipe import from_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.study_records import Proposal, StoredCandidate
 
 _DOUBLE = "<f8"

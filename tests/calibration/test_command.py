@@ -20,7 +20,8 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger, check_mixture
 from evo_merge.models.pool import Pool
 from evo_merge.models.tiny.__main__ import SHIPPED
-from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, load, to_yaml
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, to_yaml
+from evo_merge.recipe_file import load
 from evo_merge.tokenizer_rule import UNION, TokenizerRule
 
 TINY = "builtin:tiny_ja_math"

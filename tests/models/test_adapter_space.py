@@ -23,7 +23,8 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.partial import partial_folder
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, from_yaml, to_yaml
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, to_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.tokenizer_rule import TokenizerRule
 
 Save = Callable[..., Path]

@@ -18,7 +18,8 @@ from evo_merge.models import checkpoint
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, from_yaml, to_yaml
+from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe, to_yaml
+from evo_merge.recipe_file import from_yaml
 
 TOKENS = torch.tensor([[3, 9, 27, 4, 11, 2]])
 SavePico = Callable[..., Path]

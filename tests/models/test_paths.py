@@ -29,7 +29,8 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.layer_path import runs
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import cache_bytes
-from evo_merge.recipe import DataFlowRecipe, ModelReference, Recipe, Source, Step, from_yaml, to_yaml
+from evo_merge.recipe import DataFlowRecipe, ModelReference, Recipe, Source, Step, to_yaml
+from evo_merge.recipe_file import from_yaml
 
 CPU = torch.device("cpu")
 PARITY = Path(__file__).parents[3] / "shared" / "parity" / "dfs"

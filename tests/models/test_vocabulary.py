@@ -26,15 +26,8 @@ from evo_merge.models.compatibility import describe, for_mixing, in_values
 from evo_merge.models.merged_tokenizer import union_tokenizer
 from evo_merge.models.model import Model
 from evo_merge.models.pool import Pool
-from evo_merge.recipe import (
-    ModelReference,
-    ParameterRule,
-    ParameterSpaceRecipe,
-    from_yaml,
-    recipe_hash,
-    reference_record,
-    to_yaml,
-)
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, recipe_hash, reference_record, to_yaml
+from evo_merge.recipe_file import from_yaml
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TEXTS = {

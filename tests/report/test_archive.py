@@ -17,7 +17,8 @@ from evo_merge.niches import ScoreBins
 from evo_merge.optimizers.map_elites import MapElites
 from evo_merge.optimizers.natural_niches import NaturalNiches
 from evo_merge.optimizers.random import RandomSearch
-from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, from_yaml
+from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source
+from evo_merge.recipe_file import from_yaml
 from evo_merge.report.archive import ALL, leads, together
 from evo_merge.report.archive import read_archive as read_results_of_archive
 from evo_merge.report.archive_wording import archive_words

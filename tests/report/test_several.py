@@ -17,7 +17,8 @@ import pytest
 from rich.console import Console
 
 from evo_merge.evaluation.base import failed
-from evo_merge.recipe import ParameterRule, from_record
+from evo_merge.recipe import ParameterRule
+from evo_merge.recipe_file import from_record
 from evo_merge.report.figures.answer_sheet import answer_sheet
 from evo_merge.report.figures.front import front_figure
 from evo_merge.report.figures.hypervolume import hypervolume_figure

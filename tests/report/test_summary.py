@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evo_merge.recipe import from_record
+from evo_merge.recipe_file import from_record
 from evo_merge.report.results import read_results
 from evo_merge.report.summary import summarise
 from evo_merge.statistics.correction import holm

@@ -16,7 +16,8 @@ from evo_merge.methods.slerp import Slerp
 from evo_merge.models.merging import check_mixture
 from evo_merge.optimizers.cmaes import CMAES
 from evo_merge.optimizers.random import RandomSearch
-from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, Source, from_yaml, to_yaml
+from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, Source, to_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.spaces.automerge import AutomergeSpace
 from evo_merge.spaces.base import Ingredients
 

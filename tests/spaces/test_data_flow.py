@@ -12,7 +12,8 @@ from evo_merge.command_line import CONF
 from evo_merge.config import check
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Genome
-from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, from_yaml, recipe_hash, to_yaml
+from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, recipe_hash, to_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.data_flow import DataFlowSpace, single_path
 from evo_merge.spaces.path_encodings import Binary, Indicator, Segments, Slots

@@ -14,7 +14,8 @@ from evo_merge.methods.dare_ties import DareTies
 from evo_merge.methods.linear import Linear
 from evo_merge.methods.slerp import Slerp
 from evo_merge.models.merging import check_mixture
-from evo_merge.recipe import ModelReference, Source, from_yaml, recipe_hash, to_yaml
+from evo_merge.recipe import ModelReference, Source, recipe_hash, to_yaml
+from evo_merge.recipe_file import from_yaml
 from evo_merge.spaces.base import Ingredients
 from evo_merge.spaces.parameter import ParameterSpace
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from evo_merge.models import checkpoint
 from evo_merge.models.pool import Pool
 from evo_merge.models.shard import Shard, write_tensor
-from evo_merge.recipe import from_yaml
+from evo_merge.recipe_file import from_yaml
 
 TENSORS = (0, 1, 7, 20)  # how many are written before the kill
 DESCRIPTION = "description"  # killed when all weights are there

@@ -11,7 +11,8 @@ from evo_merge.interchange.document import Document, Place
 from evo_merge.interchange.mergekit_methods import BASE, FIRST_BASE, KNOWN_SETTINGS, METHODS, PeerMethod
 from evo_merge.interchange.mergekit_settings import check_share
 from evo_merge.interchange.mergekit_tokenizer import MergekitTokenizer, read_tokenizer
-from evo_merge.recipe import DTYPES, ModelReference, reference_from_record
+from evo_merge.recipe import DTYPES, ModelReference
+from evo_merge.recipe_file import reference_from_record
 
 _KEYS: Final = (
     "merge_method",

@@ -10,7 +10,8 @@ from evo_merge.errors import RecipeError
 from evo_merge.interchange.document import Document
 from evo_merge.interchange.evolve_genome import is_genome
 from evo_merge.interchange.mergekit_config import parse
-from evo_merge.recipe import ModelReference, Recipe, load, reference_record
+from evo_merge.recipe import ModelReference, Recipe, reference_record
+from evo_merge.recipe_file import load
 
 if TYPE_CHECKING:
     from evo_merge.interchange.mergekit_stacks import Shape

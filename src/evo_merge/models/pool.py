@@ -31,11 +31,10 @@ from evo_merge.recipe import (
     ParameterSpaceRecipe,
     Recipe,
     Source,
-    read_tokenizer_rule,
-    reference_from_record,
     reference_record,
     references,
 )
+from evo_merge.recipe_file import read_tokenizer_rule, reference_from_record
 from evo_merge.tokenizer_rule import TokenizerRule, tokenizer_record
 
 RESIDENCIES = ("auto", "device", "host", "disk")

@@ -6,7 +6,8 @@ from typing import Any
 
 from evo_merge.errors import ConfigError
 from evo_merge.models.model import Model
-from evo_merge.recipe import ModelReference, Source, reference_from_record
+from evo_merge.recipe import ModelReference, Source
+from evo_merge.recipe_file import reference_from_record
 
 
 def named_source(entry: str | Mapping[str, Any], adapters: str | None) -> Source:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evo_merge.errors import ModelError
-from evo_merge.recipe import ModelReference, Recipe, from_record, to_record
+from evo_merge.recipe import ModelReference, Recipe, to_record
+from evo_merge.recipe_file import from_record
 
 BUILTIN = "builtin:"
 PACKAGE = "package:"
