@@ -138,9 +138,9 @@ class MagnitudeOrder:
             order = orders[source].ascending(vectors, source)
             return _selected(vectors, source, n, exact=exact) if order is None else _looked_up(vectors, source, n, order)
 
-        if all(order.is_known for order in orders):
-            return [boundary(source) for source in range(len(n_kept))]
-        return _of_each(vectors, boundary)
+        if any(order.is_sorted_next for order in orders):
+            return _of_each(vectors, boundary)
+        return [boundary(source) for source in range(len(n_kept))]
 
 
 class SourceOrder:
@@ -151,9 +151,9 @@ class SourceOrder:
         self._order: Tensor | None = None
 
     @property
-    def is_known(self) -> bool:
-        """Whether it is sorted."""
-        return self._order is not None
+    def is_sorted_next(self) -> bool:
+        """Whether it is sorted when it is asked for next."""
+        return self._order is None and self._asked >= _SELECTIONS
 
     def ascending(self, vectors: TaskVectors, source: int) -> Tensor | None:
         """Indices from the smallest magnitude to the largest; ``None`` the first times, when selecting is quicker."""
@@ -164,7 +164,7 @@ class SourceOrder:
 
 
 def _of_each(vectors: TaskVectors, find: Callable[[int], _T]) -> list[_T]:
-    """What is found of each source, side by side where that pays: numpy and torch let go of Python while they count."""
+    """What is found of each source, side by side where that pays: numpy lets go of Python while it sorts."""
     sources = range(len(vectors.sources))
     if vectors.n_entries < _SIDE_BY_SIDE or torch.get_num_threads() == 1 or not vectors.sources[0].is_cpu:
         return [find(source) for source in sources]
