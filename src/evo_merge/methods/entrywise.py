@@ -1,4 +1,4 @@
-"""Merges that look at every entry by itself once a few numbers are known of its tensor: one function, for chunks and compilers.
+"""Merges that look at every entry by itself once a few numbers are known of its tensor: one function, for parts and compilers.
 
 All of them are a weighted sum of vectors that are thinned or not, with a vote or not. Whatever needs the whole tensor (a
 threshold, a norm) is found before, and is among the numbers.

@@ -41,7 +41,7 @@ class Fisher:
         """Nothing to find."""
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, weight: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``weight`` is ``(n_models,)``."""
+        """Merge one tensor, or one part of it; ``weight`` is ``(n_models,)``."""
         sources = tensors.sources.float()
         shares = per_model(weight, sources)
         if tensors.statistics is None:

@@ -23,7 +23,7 @@ class Nearswap:
         """Nothing to find."""
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, t: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``t`` is ``()``, in units of the weights."""
+        """Merge one tensor, or one part of it; ``t`` is ``()``, in units of the weights."""
         (source,), base = tensors.sources, tensors.base
         assert base is not None
         share = (float(t) / (base - source).abs().clamp(min=_NO_DIFFERENCE)).clamp(0.0, 1.0)

@@ -1,6 +1,6 @@
 """Chance without state: a hash of (seed, source, tensor, index) in place of a random number generator.
 
-Each entry's number depends on nothing but its own place, so a mask is the same whatever the order, chunking, thread count or
+Each entry's number depends on nothing but its own place, so a mask is the same whatever the order, the parts, thread count or
 device. The mixer is the 32-bit finaliser ``lowbias32`` (Wellons 2018, https://nullprogram.com/blog/2018/07/31/), applied
 twice with independent keys.
 """

@@ -26,5 +26,5 @@ class Passthrough:
         """Nothing to find."""
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, scale: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``scale`` is ``()``."""
+        """Merge one tensor, or one part of it; ``scale`` is ``()``."""
         return tensors.sources[0] * float(scale)

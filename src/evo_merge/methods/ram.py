@@ -23,7 +23,7 @@ class Ram:
         """Nothing to find."""
 
     def merge(self, tensors: AlignedTensors, state: None, noise: Noise, *, epsilon: Tensor) -> Tensor:
-        """Merge one tensor, or one chunk of it; ``epsilon`` is ``()``."""
+        """Merge one tensor, or one part of it; ``epsilon`` is ``()``."""
         vectors = tensors.task_vectors
         assert tensors.base is not None
         return tensors.base + sum_of_moves(vectors, moved(vectors, epsilon), torch.ones(len(vectors)))

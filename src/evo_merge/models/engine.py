@@ -1,4 +1,4 @@
-"""Runs entrywise merges over tensors: in chunks that fit the processor's cache, or compiled to one pass over memory.
+"""Runs entrywise merges over tensors: in parts that fit the processor's cache, or compiled to one pass over memory.
 
 Both run the same function and on the CPU come to the same bits, so that which one did it does not matter to anyone. On a GPU
 the compiler is told not to contract or to round in its own way; that it comes to the same bits there was never seen.
@@ -18,7 +18,7 @@ from evo_merge.methods.parts import parts
 from evo_merge.models.finite import greatest
 
 log = logging.getLogger(__name__)
-# Entries that a form merges in chunks before it is worth compiling: in about that time it is compiled. So neither a small model
+# Entries that a form merges in parts before it is worth compiling: in about that time it is compiled. So neither a small model
 # nor a single merge ever waits for a compiler.
 _PAYS = 3_000_000_000
 _SMALL = 1 << 4  # a compiler takes tensors with no entry or one for something else
@@ -37,7 +37,7 @@ class EntryEngine:
 
     def __init__(self, device: torch.device, compile: str = "auto") -> None:
         self._device, self._compile = device, compile
-        self._merged: dict[tuple[Form, int], int] = {}  # entries merged in chunks, by form and number of sources
+        self._merged: dict[tuple[Form, int], int] = {}  # entries merged in parts, by form and number of sources
         self._compiled: dict[Form, Callable[..., Tensor]] = {}
 
     def merge(
@@ -85,7 +85,7 @@ class EntryEngine:
             from torch._dynamo import config  # it takes seconds to import, and few runs come here
 
             # All forms, dtypes and numbers of sources share one function's code, and each is compiled for itself.
-            if hasattr(config, "recompile_limit"):  # from torch 2.7 on; with fewer, the rest is merged in chunks
+            if hasattr(config, "recompile_limit"):  # from torch 2.7 on; with fewer, the rest is merged in parts
                 config.recompile_limit = max(config.recompile_limit, _PASSES)
             options = None if self._device.type == "cpu" else _as_without_compiler()
             self._compiled[form] = torch.compile(partial(_one_pass, form), dynamic=True, fullgraph=True, options=options)

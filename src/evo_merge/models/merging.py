@@ -262,15 +262,15 @@ class MergedTensors:
             return self._merge_entries(form, name, sources, base, target)
         noises = [EntryNoise(self.recipe.seed, source.name, name) for source in self.recipe.sources]
         shape, device = sources[0].shape, self.merger.device
-        n, chunked = target.numel(), self.method.elementwise
-        # An elementwise method must not depend on the chunks, so it has no state.
+        n, in_parts = target.numel(), self.method.elementwise
+        # An elementwise method must not depend on the parts, so it has no state.
         statistics = self.merger.statistics(self.method, self.recipe, name)
         whole = partial(self._aligned, sources, base, statistics, 0, n, shape)
-        state = None if chunked else self.merger.state(self.method, self.recipe, name, whole)
+        state = None if in_parts else self.merger.state(self.method, self.recipe, name, whole)
         parameters = self._parameters(name)
-        for part in parts(n, device) if chunked else [slice(0, n)]:
+        for part in parts(n, device) if in_parts else [slice(0, n)]:
             start, stop = part.start, part.stop
-            piece_shape = (stop - start,) if chunked else tuple(shape)
+            piece_shape = (stop - start,) if in_parts else tuple(shape)
 
             def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = piece_shape) -> Tensor:
                 return noises[source](start, stop - start, device).reshape(shape)
