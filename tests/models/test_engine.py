@@ -13,7 +13,7 @@ from torch import Tensor
 from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods import parts
 from evo_merge.methods.base import method_from_recipe
-from evo_merge.methods.entrywise import Form
+from evo_merge.methods.entrywise import Form, Thinned, numbers_of
 from evo_merge.models import engine
 from evo_merge.models.assemble import MixedModel
 from evo_merge.models.checkpoint import write_checkpoint
@@ -158,6 +158,42 @@ def test_a_compiler_that_fails_is_done_without(
     torch._dynamo.reset()
     with config.patch({"cpp.cxx": (str(tmp_path / "no-such-compiler"),), "fx_graph_cache": False}):
         assert same_bytes(assembled(recipe, "always"), expected)
+    assert "goes on without a compiler" in caplog.text
+
+
+@pytest.mark.parametrize("form", [Form(vote=True, mean=True), Form(thinning="chance", vote=True)], ids=["mean", "chance"])
+def test_compiled_and_in_parts_zeros_have_the_same_sign(form: Form, caplog: pytest.LogCaptureFixture) -> None:
+    signs = torch.tensor([-0.0, 0.0]).repeat(32)
+    numbers = numbers_of(torch.tensor([-1.0, -0.5]), [Thinned(share=0.5)] * 2)  # which makes -0 of what did not move
+    keys = torch.tensor([[1, 2], [3, 4]], dtype=torch.int32)
+    compiled, in_parts = torch.empty(64), torch.empty(64)
+    engine.EntryEngine(CPU, "always").merge(form, signs, [signs, signs], numbers, keys, torch.float32, compiled)
+    assert "without a compiler" not in caplog.text
+    engine.EntryEngine(CPU, "never").merge(form, signs, [signs, signs], numbers, keys, torch.float32, in_parts)
+    assert torch.equal(compiled.view(torch.int32), in_parts.view(torch.int32))
+
+
+def test_what_a_compiler_takes_no_more_of_is_merged_in_parts(
+    make: Callable[..., ParameterSpaceRecipe], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch._dynamo import config
+
+    monkeypatch.setattr(engine, "_PASSES", 1)
+    torch._dynamo.reset()
+    with config.patch(recompile_limit=1):
+        one, other = make("task_arithmetic"), make("task_arithmetic", options={"normalize": True}, out_dtype="bfloat16")
+        for recipe in (one, other):
+            assert same_bytes(assembled(recipe, "always"), assembled(recipe, "never"))
+    assert "goes on without a compiler" in caplog.text
+
+
+def test_where_compiling_is_turned_off_tensors_are_merged_in_parts(
+    make: Callable[..., ParameterSpaceRecipe], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = make("ties")
+    expected = assembled(recipe, "never")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    assert same_bytes(assembled(recipe, "always"), expected)
     assert "goes on without a compiler" in caplog.text
 
 

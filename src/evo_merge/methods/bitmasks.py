@@ -33,9 +33,10 @@ def float_bits(value: float) -> int:
 
 
 def is_negative(values: Tensor) -> Tensor:
-    """Where a number, floating or ``int32``, is below 0; of -0 either may be said."""
+    """Where a number, floating or ``int32``, is below 0; of a floating 0 or -0 either may be said."""
     if _is_compiling():
-        return values < 0
+        # Of -0 as in bits. Where it was taken for positive it would be kept: compilers leave out the 0 that it is added to.
+        return values <= 0 if values.is_floating_point() else values < 0
     bits = _bits(values) if values.is_floating_point() else values
     return bits >> (8 * bits.itemsize - 1)
 

@@ -68,7 +68,7 @@ class EntryEngine:
             try:
                 plain = None if base is None else _no_view(base), [_no_view(source) for source in sources]
                 return self._pass(form)(*plain, numbers.to(self._device), keys.to(self._device), _no_view(target))
-            except (RuntimeError, OSError) as error:  # no compiler, a broken one, no room: it fails in many ways
+            except Exception as error:  # noqa: BLE001  no compiler, a broken one, no room, too many forms: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
         return _in_parts(form, base, sources, numbers, keys, dtype, target)
@@ -119,6 +119,8 @@ def _one_pass(
     target: Tensor,
 ) -> Tensor:
     """Every entry read once and written once; everything between stays in registers."""
+    if not torch.compiler.is_compiling():  # masks would be taken for those of the other kind
+        raise RuntimeError("torch.compile is turned off, as by TORCHDYNAMO_DISABLE=1")
     index = torch.arange(target.numel(), dtype=torch.int32, device=target.device)
 
     def bits(source: int, index: Tensor) -> Tensor:
