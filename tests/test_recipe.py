@@ -271,6 +271,7 @@ def test_equal_recipes_have_equal_hashes_and_every_change_another() -> None:
         ("weight: [0.5, 0.6]", "weight: [0.5, yes]", "'weight' must be a number, got True"),
         ("weight: [0.5, 0.6]", "weight: [0.5, .nan]", "'weight' must be a number, got nan"),
         ("weight: [0.5, 0.6]", "weight: .inf", "'weight' must be a number, got inf"),
+        ("weight: [0.5, 0.6]", "weight: 1" + 400 * "0", "'weight' must be a number, got 1000"),
         ("weight: [0.5, 0.6]", "weight: {a: 1}", "'weight' must be a number, got {'a': 1}"),
         (
             "model: ./math",

@@ -27,9 +27,12 @@ def as_number(value: object, what: str) -> float:
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 reads 1e-3 as text
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            value = float(value)  # a whole number may be too large
+    if not isinstance(value, float) or not math.isfinite(value):
         raise RecipeError(f"'{what}' must be a number, got {value!r}")
-    return float(value)
+    return value
 
 
 def as_whole_number(value: object, what: str) -> int:

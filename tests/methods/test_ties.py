@@ -35,6 +35,19 @@ def test_the_average_is_by_weight() -> None:
     assert merge_vectors(Ties(), [[2.0], [4.0]], [1.0, 3.0], [1.0, 1.0]) == [3.5]
 
 
+def test_the_default_dtype_is_no_part_of_it() -> None:  # transformers changes it for as long as it makes a model
+    sources, weight = torch.tensor([[2.0], [4.0]]), torch.tensor([0.1, 0.3]).tolist()
+    expected = merge(Ties(), torch.zeros(1), sources, weight, [1.0, 1.0])
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        method, tensors = Ties(), AlignedTensors(sources, torch.zeros(1, dtype=torch.float32))
+        numbers = {"weight": torch.tensor(weight, dtype=torch.float64), "density": torch.ones(2, dtype=torch.float64)}
+        merged = method.merge(tensors, method.prepare(tensors), no_noise, **numbers)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(merged, expected)
+
+
 def test_without_normalising_agreeing_entries_are_summed() -> None:
     assert merge_vectors(Ties(normalize=False), [[2.0], [4.0], [-1.0]], [1.0, 3.0, 1.0], [1.0] * 3) == [14.0]
 

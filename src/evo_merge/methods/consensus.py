@@ -71,7 +71,7 @@ def sum_agreeing(weighted: Sequence[Tensor], weight: Sequence[Tensor | float], *
     for vector, each in zip(weighted, weight, strict=True):
         agreeing = where(positive ^ is_negative(vector), vector)
         agreed += agreeing
-        share += where(is_not_zero(agreeing), torch.as_tensor(each).to(vector))
+        share += where(is_not_zero(agreeing), torch.as_tensor(each, dtype=vector.dtype, device=vector.device))
     share = share.to(dtype)
     return agreed.to(dtype) / (share + where(is_zero(share), torch.ones((), dtype=dtype, device=share.device)))
 

@@ -91,9 +91,8 @@ class Knots:
         rows = TaskVectors(tuple(vector.flatten() for vector in state.vectors), None, state.vectors.dtype)
 
         def bits(source: int, index: Tensor) -> Tensor:
-            return as_bits(
-                noise(source).flatten()[index]
-            )  # the rank is at most the number of rows: the tensor's own are enough
+            # The rank is at most the number of rows, so that the tensor's own noise is enough.
+            return as_bits(noise(source).flatten()[index])
 
         by_size = self.thin == "magnitude"
         form = Form(task_vectors=False, thinning="largest" if by_size else "chance", vote=True, mean=self.normalize)

@@ -260,10 +260,12 @@ def _ascending(magnitudes: Tensor) -> Tensor:
     if not magnitudes.is_cpu:
         return magnitudes.argsort(stable=True).to(torch.int32).cpu()
     n = magnitudes.numel()
+    if n >= _INT32:
+        return magnitudes.argsort(stable=True)
     # The bits of a non-negative float order like the number; with the index below them, equal ones keep their order, and
     # numpy sorts whole numbers with vector instructions.
     keys = magnitudes.numpy().view(numpy.uint32).astype(numpy.uint64)
     keys <<= numpy.uint64(32)
     keys |= numpy.arange(n, dtype=numpy.uint64)
     keys.sort()
-    return torch.from_numpy(keys.astype(numpy.uint32).view(numpy.int32)) if n < _INT32 else magnitudes.argsort(stable=True)
+    return torch.from_numpy(keys.astype(numpy.uint32).view(numpy.int32))

@@ -66,8 +66,10 @@ class EntryEngine:
         """
         if dtype == torch.float32 and self._is_compiled(form, len(sources), target.numel()):
             try:
-                plain = None if base is None else _no_view(base), [_no_view(source) for source in sources]
-                return self._pass(form)(*plain, numbers.to(self._device), keys.to(self._device), _no_view(target))
+                plain_base = None if base is None else _no_view(base)
+                plain = [_no_view(source) for source in sources]
+                there = numbers.to(self._device), keys.to(self._device)
+                return self._pass(form)(plain_base, plain, *there, _no_view(target))
             except Exception as error:  # noqa: BLE001  no compiler, a broken one, no room, too many forms: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
