@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from evo_merge.methods import magnitudes, parts
-from evo_merge.methods.base import AlignedTensors, as_parameter
+from evo_merge.methods.base import AlignedTensors, arguments, as_parameter, method_from_recipe
 from evo_merge.methods.dare_linear import DareLinear
 from evo_merge.methods.entrywise import Thinned
 from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors
+from evo_merge.methods.noise import EntryNoise
 from evo_merge.methods.sparsify import banded, keep_largest, trimmed
 
 
@@ -155,3 +156,14 @@ def test_what_is_counted_is_what_is_selected(dtype: torch.dtype, kind: str, monk
         orders = [(MagnitudeOrder(), n, exact) for n in n_kept for exact in (True, False)]
         found.append([order.boundaries(task_vectors(vectors), [n], exact=exact) for order, n, exact in orders])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["dare_linear", "della_linear"])
+def test_norms_beyond_what_a_half_holds_are_matched(name: str) -> None:
+    n = 70_000  # twos, which sum to twice what float16 holds
+    method = method_from_recipe(name, {"rescale": "norm"})
+    tensors = AlignedTensors(torch.full((1, n), 2.0, dtype=torch.float16), torch.zeros(n, dtype=torch.float16))
+    noise = EntryNoise(0, "a", "t")(0, n, torch.device("cpu"))
+    numbers = arguments(method, {"weight": (1.0,), "density": (0.5,)}, 1)
+    merged = method.merge(tensors, method.prepare(tensors), lambda source: noise, **numbers)
+    assert float(merged.float().sum()) == pytest.approx(2.0 * n, rel=1e-3)

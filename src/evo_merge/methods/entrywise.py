@@ -4,6 +4,7 @@ All of them are a weighted sum of vectors that are thinned or not, with a vote o
 threshold, a norm) is found before, and is among the numbers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -169,7 +170,8 @@ def with_norms(form: Form, vectors: TaskVectors, numbers: Numbers, bits: Bits) -
             sums[k] = [total + _sum_of_magnitudes(each) for total, each in zip(sums[k], (vector, kept), strict=True)]
     matched = numbers.clone()
     for k, totals in sums.items():
-        whole, kept_of_it = torch.tensor(totals, dtype=vectors.dtype).tolist()
+        rounded = torch.tensor(totals, dtype=vectors.dtype).tolist()
+        whole, kept_of_it = totals if math.inf in rounded else rounded  # float16 ends at 65504
         matched[k, _FACTOR] = 1.0 if min(whole, kept_of_it) < NO_NORM else whole / kept_of_it
     return matched
 

@@ -1,5 +1,6 @@
 """Thinning task vectors: by chance (DARE, DELLA) and by magnitude (TIES' trim, breadcrumbs)."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -154,4 +155,6 @@ def _thinned(task_vectors: Tensor, density: Tensor, rescale: str, thin: Callable
 def _with_norm_of(vector: Tensor, thinned: Tensor) -> Tensor:
     """The thinned vector, multiplied so that its absolute values sum to those of the vector; not where a sum is almost 0."""
     before, after = float(vector.abs().sum()), float(thinned.abs().sum())
+    if math.inf in (before, after):  # float16 ends at 65504
+        before, after = (float(each.abs().sum(dtype=torch.float32)) for each in (vector, thinned))
     return thinned if before < NO_NORM or after < NO_NORM else thinned * (before / after)
