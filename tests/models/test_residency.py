@@ -41,7 +41,7 @@ def test_the_first_place_with_room_is_taken_and_the_reason_has_its_sizes(family:
     found = residency_of(pool, GPU)
     assert found.place == "disk"
     assert found.reason.endswith("of free host memory")
-    assert "and alone more than 60%" in found.reason
+    assert "and without a candidate more than 60%" in found.reason
 
 
 @pytest.mark.parametrize("where", ["device", "host", "disk"])
