@@ -95,21 +95,27 @@ def residency_of(
         pool: The models.
         device: Where candidates are merged.
         needed: Bytes of what waits, where that is not all weights.
-        prepared: Bytes of what the method keeps beside them (``prepared_bytes``).
+        prepared: Bytes of what the method keeps beside them on the device (``prepared_bytes``); nothing where they are on disk.
         room: What was free before the run took any of it, where that is not now.
     """
     if pool.residency != "auto":
         return Residency(pool.residency, "as models.residency says")
     needed = weight_bytes(pool) if needed is None else needed
-    needed += prepared
+    candidate = candidate_bytes(pool)
     room = room or Room.now(device)
     kept = f" and the {gigabytes(prepared)} that the method keeps" if prepared else ""
     share, on_device = f"{_SHARE:.0%} of the", f"{gigabytes(room.device)} free on {device.type}"
-    if needed + candidate_bytes(pool) < _SHARE * room.device:
+    if needed + prepared + candidate < _SHARE * room.device:
         return Residency("device", f"with a candidate{kept} they fit into {share} {on_device}")
     reason = f"with a candidate{kept} they are more than {share} {on_device}"
+    if prepared and device.type != "cpu":  # it stays on the device
+        if prepared + candidate >= _SHARE * room.device:
+            return Residency(
+                "disk", f"{gigabytes(prepared)} that the method keeps and a candidate are more than {share} {on_device}"
+            )
+        prepared = 0
     of_host = f"{share} {gigabytes(room.host)} of free host memory"
-    if needed < _SHARE * room.host:
+    if needed + prepared < _SHARE * room.host:
         return Residency("host", f"{reason}, and fit into {of_host}")
     return Residency("disk", f"{reason}, and without a candidate more than {of_host}")
 
