@@ -79,11 +79,12 @@ def test_compiled_in_chunks_and_written_to_disk_it_is_the_same_bytes(
             assert same_bytes(assembled(recipe, "never", residency), expected)
 
 
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs_ties"])
 def test_trimmed_over_the_whole_model_it_is_the_same_bytes(
-    make: Callable[..., ParameterSpaceRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., ParameterSpaceRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    deep = rule("ties", ("model.layers.1.*",), density=(0.1, 0.9, 0.0))
-    recipe = make("ties", deep, rule("ties"), options={"trim": "model"}, out_dtype="bfloat16")
+    deep = rule(method, ("model.layers.1.*",), density=(0.1, 0.9, 0.0))
+    recipe = make(method, deep, rule(method), options={"trim": "model"}, out_dtype="bfloat16")
     write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
     expected = load_file(tmp_path / "model" / "model.safetensors")
     monkeypatch.setattr(parts, "_PART", 7)

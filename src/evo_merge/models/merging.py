@@ -314,9 +314,10 @@ class MergedTensors:
     @cached_property
     def _model_thresholds(self) -> ModelThresholds:
         recipe = self.recipe
-        rules = [arguments(self.method, rule.values, len(recipe.sources))["density"].tolist() for rule in recipe.parameters]
+        method, n = cast(Entrywise, self.method), len(recipe.sources)
+        rules = [method.model_shares(**arguments(self.method, rule.values, n)) for rule in recipe.parameters]
         sources = [self.merger.model_magnitudes(recipe, source.reference) for source in recipe.sources]
-        return ModelThresholds.of(sources, [set(shares) for shares in zip(*rules, strict=True)])
+        return ModelThresholds.of(sources, [set.union(*shares) for shares in zip(*rules, strict=True)])
 
     def _aligned(
         self,
