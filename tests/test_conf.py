@@ -188,6 +188,14 @@ def test_all_problems_are_in_one_report():
         assert part in str(error.value)
 
 
+def test_slow_parts_are_looked_at_once_the_others_fit():
+    words = ["generator.batch_size=big", "+trainer.max_epoch=3"]
+    with pytest.raises(ConfigError, match=r"^optimizer\.sigma0 must be a number, got 'big'$"):
+        check(composed("optimizer.sigma0=big", *words), PARTS, last=("generator", "trainer"))
+    with pytest.raises(ConfigError, match=r"^generator\.batch_size must .*; trainer\.max_epoch: "):
+        check(composed(*words), PARTS, last=("generator", "trainer"))
+
+
 @pytest.mark.parametrize("yaml", YAMLS)
 def test_the_first_line_says_what_the_file_is_for(yaml):
     lines = (CONF / yaml).read_text(encoding="utf-8").splitlines()

@@ -11,6 +11,7 @@ from evo_merge.command_line import guarded, run_hydra
 from evo_merge.errors import ConfigError
 
 PARTS = ("merge", "optimizer", "models", "task", "generator", "scalarize", "trainer", "tracker")
+_CHECKED_LAST = ("generator", "trainer", "tracker")  # transformers, Lightning and W&B take seconds to be imported
 _MAY_CHANGE = ("budget.", "merge.budget.", "export", "tracker", "trainer")  # with resume=
 
 
@@ -70,7 +71,7 @@ def _run(config: DictConfig, folder: Path) -> None:
     from evo_merge.search import Budget
 
     Budget(**asdict(settings.budget))
-    check(config, PARTS)
+    check(config, PARTS, last=_CHECKED_LAST)
     from evo_merge import run
 
     if settings.plan:

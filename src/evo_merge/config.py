@@ -138,10 +138,15 @@ def _check_racing(racing: Any) -> None:
     Rules(**racing)
 
 
-def check(config: DictConfig, parts: Sequence[str]) -> None:
+def check(config: DictConfig, parts: Sequence[str], *, last: Sequence[str] = ()) -> None:
     """Compare every part's yaml with the constructor that it names.
 
     What stands before the ``*`` of a constructor is handed over by the program, what stands after it is set by the yaml.
+
+    Args:
+        config: As it was composed.
+        parts: Their keys.
+        last: Those of the parts whose classes take seconds to be imported: looked at once the others fit.
 
     Raises:
         ConfigError: With every key that is missing, unknown or of a wrong type.
@@ -149,9 +154,10 @@ def check(config: DictConfig, parts: Sequence[str]) -> None:
     problems = [
         f"{key} is not set; {_HINTS.get(key, f'give it on the command line: {key}=…')}" for key in _missing(config, parts)
     ]
-    if not problems:
-        for part in parts:
-            problems += _problems(OmegaConf.to_container(config[part], resolve=True), part)
+    for group in ([part for part in parts if part not in last], last):
+        if not problems:
+            found = [_problems(OmegaConf.to_container(config[part], resolve=True), part) for part in group]
+            problems = [problem for each in found for problem in each]
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -212,6 +218,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
     if typing.get_origin(hint) in _LISTS:
         return isinstance(value, list)
     if typing.get_origin(hint) in _MAPPINGS:
@@ -220,8 +228,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _described(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Literal):
         return " or ".join(_described(choice) for choice in typing.get_args(hint))
+    if isinstance(hint, str):
+        return hint  # of a Literal
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
     if typing.get_origin(hint) in _LISTS:
         return "a list"

@@ -17,6 +17,7 @@ from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene
 from evo_merge.licences import combine, in_words
 from evo_merge.models.pool import Pool
+from evo_merge.models.prepared import prepared_bytes
 from evo_merge.models.residency import (
     Residency,
     cache_bytes,
@@ -26,7 +27,7 @@ from evo_merge.models.residency import (
     path_bytes,
     residency_of,
 )
-from evo_merge.models.waiting import prepared_bytes, waiting_bytes
+from evo_merge.models.waiting import waiting_bytes
 from evo_merge.objectives import Aim
 from evo_merge.recipe import ParameterSpaceRecipe
 from evo_merge.search import Budget
@@ -94,8 +95,9 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
     through = 0 if not paths else 2 if mixes else len(pool.models)  # a hybrid's paths run through pairs
     mixed = [recipe for space in spaces if isinstance(recipe := start_of(space), ParameterSpaceRecipe)]
     waiting = max((waiting_bytes(pool, recipe) for recipe in mixed), default=len(pool.models) * single)
-    residency = residency_of(pool, device, waiting) if mixes else Residency("device", "paths run through them")
-    is_kept = residency.place != "disk"
+    prepared = max((prepared_bytes(pool, recipe) for recipe in mixed), default=0)
+    in_memory = Residency("device", "paths run through them")
+    residency = residency_of(pool, device, waiting, prepared) if mixes else in_memory
     return Needs(
         device=device,
         models=waiting,
@@ -106,7 +108,7 @@ def needs_of(pool: Pool, spaces: Iterable[MergeSpace], task: Task, batch_size: i
         caches=cache_bytes(pool, rows, tokens, hops),
         hops=hops,
         residency=residency,
-        prepared=max((prepared_bytes(pool, recipe) for recipe in mixed if is_kept), default=0),
+        prepared=0 if residency.place == "disk" else prepared,
     )
 
 

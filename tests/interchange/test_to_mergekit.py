@@ -159,6 +159,8 @@ def test_chance_and_equal_magnitudes_are_noted() -> None:
         (recipe_of("dare_ties", rescale="density"), "no 'rescale: density'"),
         (recipe_of("della", rescale="density"), "no 'rescale: density'"),
         (recipe_of("ties", equals="all", trim="model"), "no 'trim: model'; it always has tensor"),
+        (recipe_of("breadcrumbs", trim="model"), "no 'trim: model'; it always has tensor"),
+        (recipe_of("breadcrumbs_ties", trim="model"), "no 'trim: model'; it always has tensor"),
         (recipe_of("model_stock", norm_floor=0.0), "no 'norm_floor: 0.0'"),
         (recipe_of("sce", energy_floor=0.0), "no 'energy_floor: 0.0'"),
         (

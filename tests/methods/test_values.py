@@ -1,15 +1,16 @@
 """Small merges worked out by hand, of methods without a file of their own here, and what papers and mergekit differ in."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from evo_merge.errors import UnusableCandidateError
+from evo_merge.errors import RecipeError, UnusableCandidateError
 from evo_merge.methods.arcee_fusion import ArceeFusion
-from evo_merge.methods.base import AlignedTensors, MergeMethod, arguments, no_noise
+from evo_merge.methods.base import AlignedTensors, MergeMethod, arguments, method_from_recipe, no_noise
 from evo_merge.methods.breadcrumbs import Breadcrumbs
 from evo_merge.methods.breadcrumbs_ties import BreadcrumbsTies
 from evo_merge.methods.dare_linear import DareLinear
@@ -83,6 +84,21 @@ def test_multislerp_and_karcher_average_directions_and_lengths() -> None:
     even = [4.0 / math.sqrt(3.0)] * 3
     assert merge(Multislerp(), sources, weight=(1.0, 1.0, 1.0)) == near(even)
     assert merge(Karcher(), sources) == near(even)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"max_iter": -3}, "max_iter must be at least 1, got -3"),
+        ({"tol": 0.0}, "tol must be above 0 and finite, got 0.0"),
+        ({"tol": -1e-5}, "tol must be above 0 and finite, got -1e-05"),
+        ({"tol": math.nan}, "tol must be above 0 and finite, got nan"),
+    ],
+)
+def test_karcher_refuses_steps_and_angles_of_nothing(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(f"method 'karcher': {message}")):
+        method_from_recipe("karcher", options)
 
 
 def test_a_heavier_source_draws_the_karcher_mean_to_itself() -> None:

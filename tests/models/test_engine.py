@@ -1,5 +1,6 @@
 """One pass that is compiled, chunks, memory and disk: the same bytes; and only what changed is made again."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,11 +79,12 @@ def test_compiled_in_chunks_and_written_to_disk_it_is_the_same_bytes(
             assert same_bytes(assembled(recipe, "never", residency), expected)
 
 
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs_ties"])
 def test_trimmed_over_the_whole_model_it_is_the_same_bytes(
-    make: Callable[..., ParameterSpaceRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., ParameterSpaceRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    deep = rule("ties", ("model.layers.1.*",), density=(0.1, 0.9, 0.0))
-    recipe = make("ties", deep, rule("ties"), options={"trim": "model"}, out_dtype="bfloat16")
+    deep = rule(method, ("model.layers.1.*",), density=(0.1, 0.9, 0.0))
+    recipe = make(method, deep, rule(method), options={"trim": "model"}, out_dtype="bfloat16")
     write_checkpoint(recipe, Pool.of_recipe(recipe), tmp_path / "model")
     expected = load_file(tmp_path / "model" / "model.safetensors")
     monkeypatch.setattr(parts, "_PART", 7)
@@ -145,6 +147,19 @@ def test_vectors_and_matrices_are_compiled_once(make: Callable[..., ParameterSpa
     recipe = make("task_arithmetic")
     assert {tensor.dim() for tensor in assembled(recipe, "always").values()} >= {1, 2}
     assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_form_that_is_compiled_is_told_once(
+    make: Callable[..., ParameterSpaceRecipe], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger=engine.log.name):
+        assembled(make("task_arithmetic"), "always")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == engine.log.name]
+    assert re.fullmatch(r"compiled the merge of an entry in \d+\.\d s \(thinning: none, vote: False\)", line)
+    caplog.clear()
+    with caplog.at_level("INFO", logger=engine.log.name):
+        assembled(make("task_arithmetic"), "never")
+    assert not caplog.records
 
 
 def test_a_compiler_that_fails_is_done_without(

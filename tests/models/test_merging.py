@@ -1,6 +1,7 @@
 """From recipes to tensors: the same as mergekit's, the rules that pick the numbers, and what is refused."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -189,15 +190,21 @@ def test_the_name_of_a_source_decides_its_chance_and_its_place_does_not(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)  # sums in another order
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_trim_over_the_model_keeps_the_largest_of_all_tensors_put_together(
-    family: Path, make_recipe: MakeRecipe, dtype: str
-) -> None:
+def both(family: Path, dtype: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The tensors of the family's base, and of one of its sources."""
     arithmetic = getattr(torch, dtype)
     base, source = (
         {name: tensor.to(arithmetic) for name, tensor in load_file(family / folder / "model.safetensors").items()}
         for folder in ("base", "a")
     )
+    return base, source
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_trim_over_the_model_keeps_the_largest_of_all_tensors_put_together(
+    family: Path, make_recipe: MakeRecipe, dtype: str
+) -> None:
+    base, source = both(family, dtype)
     magnitudes = torch.cat([(source[name] - base[name]).float().abs().flatten() for name in base])
     densities = {"model.layers.0.*": 0.05, "*mlp*": 0.6, "*": 0.3}
     rules = [ParameterRule((glob,), {"weight": (1.0,), "density": (share,)}) for glob, share in densities.items()]
@@ -210,6 +217,53 @@ def test_a_trim_over_the_model_keeps_the_largest_of_all_tensors_put_together(
         kept[name] = vector.float().abs() >= threshold
         torch.testing.assert_close(merged[name], (base[name] + torch.where(kept[name], vector, 0.0)).float(), rtol=0, atol=0)
     assert kept["model.layers.0.mlp.up_proj.weight"].float().mean() != 0.05  # a share of the model, not of the tensor
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_crumbs_of_the_model_lie_between_ranks_of_all_tensors_put_together(
+    family: Path, make_recipe: MakeRecipe, dtype: str
+) -> None:
+    base, source = both(family, dtype)
+    magnitudes = torch.cat([(source[name] - base[name]).float().abs().flatten() for name in base]).sort(descending=True).values
+    shares = {
+        "model.layers.0.*": (0.05, 0.0),
+        "*mlp*": (0.6, 0.25),
+        "*norm*": (1.0, 0.3),
+        "*head*": (0.9, 0.2),
+        "*": (0.3, 0.01),
+    }
+    rules = [
+        ParameterRule((glob,), {"weight": (1.0,), "density": (density,), "gamma": (gamma,)})
+        for glob, (density, gamma) in shares.items()
+    ]
+    recipe = make_recipe("breadcrumbs", family / "base", {"a": family / "a"}, *rules, options={"trim": "model"}, dtype=dtype)
+    merged, n_kept = merge(recipe), 0
+    for name in base:
+        density, gamma = next(pair for glob, pair in shares.items() if fnmatchcase(name, glob))
+        gamma = min(gamma, 1.0 - density)
+        n_upper, n_dropped = int(min(1.0, density + gamma) * len(magnitudes)), int(gamma * len(magnitudes))
+        vector = source[name] - base[name]
+        magnitude = vector.float().abs()
+        kept = (magnitude >= magnitudes[n_upper - 1]) & ((magnitude < magnitudes[n_dropped - 1]) if n_dropped else True)
+        torch.testing.assert_close(merged[name], (base[name] + torch.where(kept, vector, 0.0)).float(), rtol=0, atol=0)
+        if (density, gamma) == (0.3, 0.01):
+            n_kept += int(kept.sum())
+    assert n_kept
+    assert any(not torch.equal(merged[name], tensor) for name, tensor in merge(replace(recipe, options={})).items())
+
+
+def test_with_norms_what_a_trim_over_the_model_keeps_sums_to_what_each_tensor_had(
+    family: Path, make_recipe: MakeRecipe
+) -> None:
+    base, source = both(family, "float32")
+    rule = everywhere(weight=(1.0,), density=(0.3,))
+    options = {"trim": "model", "rescale": "norm"}
+    merged = merge(make_recipe("ties", family / "base", {"a": family / "a"}, rule, options=options))
+    kept = {name: merged[name] - base[name] for name in base}
+    for name, vector in kept.items():
+        assert float(vector.abs().sum()) == pytest.approx(float((source[name] - base[name]).abs().sum()), rel=1e-4)
+    shares = {round(float((vector != 0).float().mean()), 2) for vector in kept.values()}
+    assert len(shares) > 1  # the trim gives tensors different shares, the norm makes all as large as they were
 
 
 @pytest.mark.parametrize("method", ["ties", "dare_ties"])

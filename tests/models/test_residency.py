@@ -41,7 +41,26 @@ def test_the_first_place_with_room_is_taken_and_the_reason_has_its_sizes(family:
     found = residency_of(pool, GPU)
     assert found.place == "disk"
     assert found.reason.endswith("of free host memory")
-    assert "and alone more than 60%" in found.reason
+    assert "and without a candidate more than 60%" in found.reason
+
+
+def test_what_a_method_keeps_takes_room_on_the_device_wherever_the_models_wait(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(family)
+    weights, candidate = weight_bytes(pool), candidate_bytes(pool)
+    prepared = 2 * weights
+    host = round(weights / 0.6) + 2  # for the models alone
+    for taken, where in (
+        (weights + prepared + candidate, "device"),
+        (prepared + candidate, "host"),
+        (prepared, "disk"),
+    ):
+        with_free(monkeypatch, cpu=host, cuda=round(taken / 0.6) + 2)
+        assert residency_of(pool, GPU, prepared=prepared).place == where
+    with_free(monkeypatch, cpu=host, cuda=0)
+    assert residency_of(pool, GPU).place == "host"
+    assert residency_of(pool, CPU, prepared=prepared).place == "disk"
 
 
 @pytest.mark.parametrize("where", ["device", "host", "disk"])

@@ -107,9 +107,11 @@ METHODS: Final[Mapping[str, PeerMethod]] = {
     ),
     "dare_linear": PeerMethod(BASE, (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=False), _rescale(default=True))),
     "dare_ties": PeerMethod(BASE, (_WEIGHT, _DENSITY, _LAMBDA, _normalize(default=False), _rescale(default=True))),
-    "breadcrumbs": PeerMethod(BASE, (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(default=False), _rescale(default=False))),
+    "breadcrumbs": PeerMethod(
+        BASE, (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(default=False), _rescale(default=False)), {"trim": "tensor"}
+    ),
     "breadcrumbs_ties": PeerMethod(
-        BASE, (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(default=False), _rescale(default=False))
+        BASE, (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(default=False), _rescale(default=False)), {"trim": "tensor"}
     ),
     "della": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=True), _rescale(default=True))),
     "della_linear": PeerMethod(BASE, (_WEIGHT, _DENSITY, _SPREAD, _LAMBDA, _normalize(default=False), _rescale(default=True))),

@@ -13,6 +13,7 @@ class BreadcrumbsTies(Breadcrumbs):
     Attributes:
         rescale: As for ``breadcrumbs``.
         normalize: Divide by the weights of the agreeing entries, instead of summing them.
+        trim: As for ``breadcrumbs``.
     """
 
     vote: ClassVar[bool] = True

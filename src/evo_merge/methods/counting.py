@@ -14,10 +14,11 @@ from torch import Tensor
 
 _LOWER_BITS = 15  # of the 31 of a float32 without its sign
 _N_UPPER, _N_LOWER = 1 << 16, 1 << _LOWER_BITS
+_KEPT = 256  # bins whose lower halves are kept, each of half a megabyte at most
 
 # Goes through the magnitudes, some at a time, as the whole numbers that their bits are: each (n,) int32, not negative; the same
 # whenever it is called.
-Pieces: TypeAlias = Callable[[], Iterator[Tensor]]
+Parts: TypeAlias = Callable[[], Iterator[Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,18 @@ class CountedMagnitudes:
     """Finds the magnitudes of any ranks.
 
     Args:
-        pieces: The magnitudes.
+        parts: The magnitudes.
         dtype: That all of them have a number in: with those of ``bfloat16`` there is nothing to count in the lower halves.
     """
 
-    def __init__(self, pieces: Pieces, dtype: torch.dtype) -> None:
-        self._pieces, self._has_lower = pieces, dtype != torch.bfloat16
+    def __init__(self, parts: Parts, dtype: torch.dtype) -> None:
+        self._parts, self._has_lower = parts, dtype != torch.bfloat16
         self._upper: Counts | None = None
         self._lower: dict[int, Counts] = {}  # by bin
 
     @property
     def n_entries(self) -> int:
-        """Of all pieces."""
+        """Of all parts."""
         return self._counted.n_entries
 
     def of_ranks(self, ranks: Collection[int]) -> dict[int, tuple[float, int]]:
@@ -73,6 +74,9 @@ class CountedMagnitudes:
         if not self._has_lower:
             return {rank: (_as_float(value << _LOWER_BITS), among) for rank, (value, among) in binned.items()}
         if new := {value for value, _ in binned.values()} - self._lower.keys():
+            if len(self._lower) > _KEPT:
+                self._lower.clear()
+                new = {value for value, _ in binned.values()}
             self._lower |= self._count_lower(sorted(new))
         found = {}
         for rank, (value, rank_in_bin) in binned.items():
@@ -84,7 +88,7 @@ class CountedMagnitudes:
     def _counted(self) -> Counts:
         if self._upper is None:
             counts = torch.zeros(_N_UPPER, dtype=torch.int64)
-            for bits in self._pieces():
+            for bits in self._parts():
                 counts = counts.to(bits.device)
                 counts += torch.bincount(bits >> _LOWER_BITS, minlength=_N_UPPER)
             self._upper = Counts.of(counts)
@@ -95,11 +99,14 @@ class CountedMagnitudes:
         is_asked, rows = torch.zeros(_N_UPPER, dtype=torch.bool), torch.zeros(_N_UPPER, dtype=torch.int64)
         is_asked[list(bins)], rows[list(bins)] = True, torch.arange(len(bins))
         counts = torch.zeros(len(bins) * _N_LOWER, dtype=torch.int64)
-        for bits in self._pieces():
+        for bits in self._parts():
             is_asked, rows, counts = is_asked.to(bits.device), rows.to(bits.device), counts.to(bits.device)
             inside = _where(is_asked.index_select(0, bits >> _LOWER_BITS), bits)  # rows[...] would take twice as long
             row = rows.index_select(0, inside >> _LOWER_BITS)
-            counts += torch.bincount(row * _N_LOWER + (inside & (_N_LOWER - 1)), minlength=len(counts))
+            places = row * _N_LOWER + (inside & (_N_LOWER - 1))
+            counts.index_add_(
+                0, places, torch.ones_like(places)
+            )  # unlike bincount it makes no second table, which may be large
         return {value: Counts.of(row) for value, row in zip(bins, counts.view(len(bins), -1), strict=True)}
 
 

@@ -206,6 +206,10 @@ class Entrywise:
         """Whether ``numbers`` asks for thresholds of the whole model, so that its ``order`` is ``ModelThresholds``."""
         return False
 
+    def model_shares(self, density: Tensor, **others: Tensor) -> list[set[float]]:
+        """Of each source the shares of the model's entries whose thresholds ``numbers`` asks for, where ``over_model``."""
+        return [{share} for share in density.tolist()]
+
     def prepare(self, tensors: AlignedTensors) -> MagnitudeOrder:
         """The order of the task vectors' magnitudes, which makes thresholds look-ups."""
         return MagnitudeOrder()

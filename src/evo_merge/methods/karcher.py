@@ -31,6 +31,12 @@ class Karcher:
     elementwise: ClassVar[bool] = False
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("weight", low=0.0, high=1.0, start=0.5, optional=True),)
 
+    def __post_init__(self) -> None:
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter must be at least 1, got {self.max_iter}")
+        if not 0.0 < self.tol < math.inf:
+            raise ValueError(f"tol must be above 0 and finite, got {self.tol}")
+
     def prepare(self, tensors: AlignedTensors) -> Tensor:
         """The length of each source, ``(n_models,)`` ``float64``."""
         lengths: Tensor = as_vectors(tensors.sources).double().norm(dim=1)

@@ -79,7 +79,7 @@ class TaskVectors:
             vector -= self.base.to(self.dtype)
         return vector.float().abs_()
 
-    def pieces_of_magnitudes(self, source: int) -> Iterator[Tensor]:
+    def magnitudes_by_part(self, source: int) -> Iterator[Tensor]:
         """Of a source's vector, some at a time, as ``counting`` takes them."""
         for part in parts(self.n_entries, self.sources[0].device):
             yield magnitude_bits(self.part(part).whole(source))
@@ -224,7 +224,7 @@ def _selected(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) ->
             return Boundary(threshold, EVERY_INDEX)
         n_equal = n_kept - int((magnitudes > threshold).sum())  # at least 1
         return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
-    counted = CountedMagnitudes(partial(vectors.pieces_of_magnitudes, source), vectors.dtype)
+    counted = CountedMagnitudes(partial(vectors.magnitudes_by_part, source), vectors.dtype)
     threshold, n_equal = counted.of_ranks([n_kept])[n_kept]
     found = Boundary(threshold, EVERY_INDEX)
     return (

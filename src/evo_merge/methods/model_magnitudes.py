@@ -24,11 +24,11 @@ class ModelMagnitudes:
     """
 
     def __init__(self, tensors: Callable[[], Iterator[TaskVectors]], dtype: torch.dtype) -> None:
-        def pieces() -> Iterator[Tensor]:
+        def by_part() -> Iterator[Tensor]:
             for vectors in tensors():
-                yield from vectors.pieces_of_magnitudes(0)
+                yield from vectors.magnitudes_by_part(0)
 
-        self._counted = CountedMagnitudes(pieces, dtype)
+        self._counted = CountedMagnitudes(by_part, dtype)
         self._lock = Lock()
 
     def thresholds(self, density: Collection[float]) -> dict[float, Boundary]:

@@ -13,6 +13,7 @@ from evo_merge.methods.magnitudes import MagnitudeOrder, TaskVectors, Thresholds
 # What happens to the entries that are kept: divided by their probability of being kept (the papers), multiplied so that their
 # absolute values sum to what they did before (mergekit), or nothing.
 RESCALES = ("density", "norm", "none")
+TRIMS = ("tensor", "model")  # of what the largest entries are kept, or dropped
 _SHORT = 1 << 15
 
 
@@ -20,6 +21,12 @@ def check_rescale(rescale: str, choices: tuple[str, ...] = RESCALES) -> None:
     """Raise ``ValueError`` where there is no such choice."""
     if rescale not in choices:
         raise ValueError(f"rescale must be one of {', '.join(choices)}, got '{rescale}'")
+
+
+def check_trim(trim: str) -> None:
+    """Raise ``ValueError`` where there is no such choice."""
+    if trim not in TRIMS:
+        raise ValueError(f"trim must be one of {', '.join(TRIMS)}, got '{trim}'")
 
 
 def by_chance(density: Tensor, rescale: str) -> list[Thinned]:
@@ -70,6 +77,32 @@ def banded(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: Magnitud
     highs = order.boundaries(vectors, [n_upper - n_kept for n_upper, n_kept in zip(upper, kept, strict=True)], exact=True)
     return [
         DROPPED if n_kept == 0 else Thinned(low=low, high=high) for n_kept, low, high in zip(kept, lows, highs, strict=True)
+    ]
+
+
+def model_band(density: Tensor, gamma: Tensor) -> list[tuple[float, float]]:
+    """Of each source the shares of a model's largest entries down to the smallest kept one, and of those that are dropped.
+
+    Where both together are more than there are, fewer of the largest are dropped, as ``banded`` has it.
+    """
+    dropped = [max(0.0, min(top, 1.0 - share)) for share, top in zip(density.tolist(), gamma.tolist(), strict=True)]
+    return [(min(1.0, share + top), top) for share, top in zip(density.tolist(), dropped, strict=True)]
+
+
+def banded_over_model(vectors: TaskVectors, density: Tensor, gamma: Tensor, order: Thresholds) -> list[Thinned]:
+    """As ``banded``, cut where the whole task vector has its boundaries; all entries of one magnitude stay or go together.
+
+    Args:
+        vectors: Of a tensor.
+        density: ``(n_models,)`` in [0, 1].
+        gamma: ``(n_models,)`` in [0, 1]; above 0 at least the very largest is dropped.
+        order: Of the whole model.
+    """
+    kept, dropped = zip(*model_band(density, gamma), strict=True)
+    bounds = zip(order.thresholds(vectors, kept), order.thresholds(vectors, dropped), strict=True)
+    return [
+        DROPPED if share <= 0.0 else Thinned(low=low, high=high)
+        for share, (low, high) in zip(density.tolist(), bounds, strict=True)
     ]
 
 

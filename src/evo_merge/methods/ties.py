@@ -9,9 +9,7 @@ from evo_merge.methods.base import LATER, AlignedTensors, Noise, Parameter
 from evo_merge.methods.consensus import LAMBDA, ONE, add_to_base
 from evo_merge.methods.entrywise import Bits, Entrywise, Form, Numbers, numbers_of, with_norms
 from evo_merge.methods.magnitudes import EQUALS, MagnitudeOrder, TaskVectors, Thresholds
-from evo_merge.methods.sparsify import check_rescale, keep_largest, trimmed
-
-TRIMS = ("tensor", "model")  # of what the largest entries are kept
+from evo_merge.methods.sparsify import check_rescale, check_trim, keep_largest, trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class Ties(Entrywise):
     Attributes:
         normalize: Divide by the weights of the agreeing entries: the scale of the weights then has no effect.
         rescale: ``none``, as in the paper; ``norm`` multiplies what is kept so that its absolute values sum to what they did
-            before the trim, which mergekit offers.
+            before the trim, in each tensor, whatever is trimmed; mergekit offers it.
         equals: What is kept of entries as large as the smallest kept one, which bfloat16 has many of: ``all``; the ``first`` of
             them, so that exactly as many are kept as the density says; or in ``sorted`` those that an unstable sort of torch
             puts in front, as mergekit does, which is slow and another choice on processors of another kind.
@@ -50,8 +48,7 @@ class Ties(Entrywise):
         check_rescale(self.rescale, ("norm", "none"))
         if self.equals not in EQUALS:
             raise ValueError(f"equals must be one of {', '.join(EQUALS)}, got '{self.equals}'")
-        if self.trim not in TRIMS:
-            raise ValueError(f"trim must be one of {', '.join(TRIMS)}, got '{self.trim}'")
+        check_trim(self.trim)
         if self.trim == "model" and self.equals != "all":
             raise ValueError(f"trim: model keeps all of equal entries, got equals: {self.equals}; leave that out")
 

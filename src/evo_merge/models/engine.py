@@ -5,6 +5,7 @@ the compiler is told not to contract or to round in its own way; that it comes t
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -39,6 +40,7 @@ class EntryEngine:
         self._device, self._compile = device, compile
         self._merged: dict[tuple[Form, int], int] = {}  # entries merged in parts, by form and number of sources
         self._compiled: dict[Form, Callable[..., Tensor]] = {}
+        self._told: set[Form] = set()
 
     def merge(
         self,
@@ -69,7 +71,10 @@ class EntryEngine:
                 plain_base = None if base is None else _no_view(base)
                 plain = [_no_view(source) for source in sources]
                 there = numbers.to(self._device), keys.to(self._device)
-                return self._pass(form)(plain_base, plain, *there, _no_view(target))
+                started = time.perf_counter()
+                merged = self._pass(form)(plain_base, plain, *there, _no_view(target))
+                self._tell_once(form, time.perf_counter() - started)
+                return merged
             except Exception as error:  # noqa: BLE001  no compiler, a broken one, no room, too many forms: it fails in many ways
                 log.warning("merging goes on without a compiler, which fails here: %s", str(error).strip().split("\n")[0])
                 self._compile = "never"
@@ -81,6 +86,12 @@ class EntryEngine:
         done = self._merged.get((form, n_sources), 0)
         self._merged[form, n_sources] = done + n
         return self._compile == "always" or done >= _PAYS
+
+    def _tell_once(self, form: Form, seconds: float) -> None:
+        """A form is compiled when it is first called; what is compiled again later, for other dtypes, is not told."""
+        if form not in self._told:
+            self._told.add(form)
+            log.info("compiled the merge of an entry in %.1f s (thinning: %s, vote: %s)", seconds, form.thinning, form.vote)
 
     def _pass(self, form: Form) -> Callable[..., Tensor]:
         if form not in self._compiled:

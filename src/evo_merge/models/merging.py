@@ -25,7 +25,8 @@ from evo_merge.models.engine import EntryEngine
 from evo_merge.models.finite import greatest
 from evo_merge.models.layer_path import HEAD
 from evo_merge.models.pool import Pool
-from evo_merge.models.residency import choose_residency, free_bytes
+from evo_merge.models.prepared import prepared_bytes
+from evo_merge.models.residency import Room, free_bytes, residency_of
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
@@ -107,18 +108,21 @@ class TensorMerger:
     ) -> None:
         refuse_unmixable(pool.base, pool.sources)
         self.device = device
+        self._pool = pool
         self.engine = EntryEngine(device, compile or pool.compile)
         self._models = {model.reference: pool.open(model.name, model.reference, allowed_code) for model in pool.models}
         self._names = tuple(pool.leader.shapes)
         self._allowed_code = allowed_code
-        self._residency = residency or choose_residency(pool, device)
+        self._room = Room.now(device)
+        self._residency = residency or residency_of(pool, device, room=self._room).place
+        self._is_chosen = residency is None and pool.residency == "auto"
+        self._prepared: dict[tuple[MergeMethod, int], int] = {}  # bytes that a method keeps of so many sources
         self._resident: dict[tuple[ModelReference, str], Tensor] = {}
         self._states: dict[tuple[object, ...], Any] = {}
         self._orders: dict[tuple[object, ...], SourceOrder] = {}
         self._model_magnitudes: dict[tuple[object, ...], ModelMagnitudes] = {}
         self._keys: dict[tuple[object, ...], Tensor] = {}
         self._statistics: dict[tuple[object, ...], SourceStatistics] = {}
-        self._free = free_bytes(torch.device("cpu"))
         log.debug("between candidates the models wait on: %s", self._residency)
 
     def of(self, recipe: ParameterSpaceRecipe) -> "MergedTensors":
@@ -127,7 +131,20 @@ class TensorMerger:
         references = [source.reference for source in recipe.sources] + ([] if recipe.base is None else [recipe.base])
         if unknown := [reference for reference in references if reference not in self._models]:
             raise RecipeError(f"the recipe names '{unknown[0]}', which is not among the models of this run")
+        self._make_room(recipe, method)
         return MergedTensors(self, recipe, method)
+
+    def _make_room(self, recipe: ParameterSpaceRecipe, method: MergeMethod) -> None:
+        """Choose anew where the models wait once a method comes that keeps more than those before it, as few runs have."""
+        key = (method, len(recipe.sources))
+        if not self._is_chosen or method.elementwise or key in self._prepared:
+            return
+        self._prepared[key] = prepared_bytes(self._pool, recipe)
+        place = residency_of(self._pool, self.device, None, max(self._prepared.values()), self._room).place
+        if place != self._residency:
+            self.release()
+            self._residency = place
+            log.debug("with what '%s' keeps the models wait on: %s", recipe.method, place)
 
     def read(self, reference: ModelReference, name: str) -> Tensor:
         """A model's tensor, where it waits; raises ``ModelError`` where it is not finite."""
@@ -158,7 +175,7 @@ class TensorMerger:
             return method.prepare(tensors())  # it may be as large as the weights, and those did not fit
         key = (method, recipe.base, tuple(source.reference for source in recipe.sources), recipe.dtype, name)
         if key not in self._states:
-            if free_bytes(torch.device("cpu")) < _LEFT * self._free:
+            if free_bytes(torch.device("cpu")) < _LEFT * self._room.host:
                 self._states.clear()  # searches that select sources come upon many sets of them
             self._states[key] = method.prepare(tensors())
         return self._states[key]
@@ -270,12 +287,12 @@ class MergedTensors:
         parameters = self._parameters(name)
         for part in parts(n, device) if in_parts else [slice(0, n)]:
             start, stop = part.start, part.stop
-            piece_shape = (stop - start,) if in_parts else tuple(shape)
+            part_shape = (stop - start,) if in_parts else tuple(shape)
 
-            def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = piece_shape) -> Tensor:
+            def noise(source: int, start: int = start, stop: int = stop, shape: tuple[int, ...] = part_shape) -> Tensor:
                 return noises[source](start, stop - start, device).reshape(shape)
 
-            tensors = self._aligned(sources, base, statistics, start, stop, piece_shape)
+            tensors = self._aligned(sources, base, statistics, start, stop, part_shape)
             target[start:stop] = self.method.merge(tensors, state, noise, **parameters).flatten()
         return greatest(target)
 
@@ -297,9 +314,10 @@ class MergedTensors:
     @cached_property
     def _model_thresholds(self) -> ModelThresholds:
         recipe = self.recipe
-        rules = [arguments(self.method, rule.values, len(recipe.sources))["density"].tolist() for rule in recipe.parameters]
+        method, n = cast(Entrywise, self.method), len(recipe.sources)
+        rules = [method.model_shares(**arguments(self.method, rule.values, n)) for rule in recipe.parameters]
         sources = [self.merger.model_magnitudes(recipe, source.reference) for source in recipe.sources]
-        return ModelThresholds.of(sources, [set(shares) for shares in zip(*rules, strict=True)])
+        return ModelThresholds.of(sources, [set.union(*shares) for shares in zip(*rules, strict=True)])
 
     def _aligned(
         self,

@@ -56,6 +56,24 @@ def free_bytes(device: torch.device) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Free memory in bytes, to be looked at before a candidate takes its own.
+
+    Attributes:
+        device: Of the device.
+        host: Of the machine.
+    """
+
+    device: int
+    host: int
+
+    @classmethod
+    def now(cls, device: torch.device) -> "Room":
+        """As it is."""
+        return cls(free_bytes(device), free_bytes(torch.device("cpu")))
+
+
+@dataclass(frozen=True, slots=True)
 class Residency:
     """Where the models wait between candidates.
 
@@ -68,20 +86,38 @@ class Residency:
     reason: str
 
 
-def residency_of(pool: Pool, device: torch.device, needed: int | None = None) -> Residency:
-    """As the pool says, or the first place in which the weights, all or so many bytes, fit beside the rest of a run."""
+def residency_of(
+    pool: Pool, device: torch.device, needed: int | None = None, prepared: int = 0, room: Room | None = None
+) -> Residency:
+    """As the pool says, or the first place in which the weights fit beside the rest of a run.
+
+    Args:
+        pool: The models.
+        device: Where candidates are merged.
+        needed: Bytes of what waits, where that is not all weights.
+        prepared: Bytes of what the method keeps beside them on the device (``prepared_bytes``); nothing where they are on disk.
+        room: What was free before the run took any of it, where that is not now.
+    """
     if pool.residency != "auto":
         return Residency(pool.residency, "as models.residency says")
     needed = weight_bytes(pool) if needed is None else needed
-    candidate, free = candidate_bytes(pool), free_bytes(device)
-    share = f"{_SHARE:.0%} of the"
-    if needed + candidate < _SHARE * free:
-        return Residency("device", f"with a candidate they fit into {share} {gigabytes(free)} free on {device.type}")
-    reason = f"with a candidate they are more than {share} {gigabytes(free)} free on {device.type}"
-    free = free_bytes(torch.device("cpu"))
-    if needed < _SHARE * free:
-        return Residency("host", f"{reason}, and fit into {share} {gigabytes(free)} of free host memory")
-    return Residency("disk", f"{reason}, and alone more than {share} {gigabytes(free)} of free host memory")
+    candidate = candidate_bytes(pool)
+    room = room or Room.now(device)
+    kept = f" and the {gigabytes(prepared)} that the method keeps" if prepared else ""
+    share, on_device = f"{_SHARE:.0%} of the", f"{gigabytes(room.device)} free on {device.type}"
+    if needed + prepared + candidate < _SHARE * room.device:
+        return Residency("device", f"with a candidate{kept} they fit into {share} {on_device}")
+    reason = f"with a candidate{kept} they are more than {share} {on_device}"
+    if prepared and device.type != "cpu":  # it stays on the device
+        if prepared + candidate >= _SHARE * room.device:
+            return Residency(
+                "disk", f"{gigabytes(prepared)} that the method keeps and a candidate are more than {share} {on_device}"
+            )
+        prepared = 0
+    of_host = f"{share} {gigabytes(room.host)} of free host memory"
+    if needed + prepared < _SHARE * room.host:
+        return Residency("host", f"{reason}, and fit into {of_host}")
+    return Residency("disk", f"{reason}, and without a candidate more than {of_host}")
 
 
 def choose_residency(pool: Pool, device: torch.device, needed: int | None = None) -> str:

@@ -1,21 +1,14 @@
-"""What waits in memory between the candidates of a search, in bytes, before any weight is read."""
+"""How large the models are that wait between the candidates of a search, before any weight is read."""
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from math import prod
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from evo_merge.errors import EvoMergeError
-from evo_merge.methods.base import AlignedTensors, MergeMethod, method_from_recipe
 from evo_merge.models.adapter_space import AdapterSpace
 from evo_merge.models.pool import Pool
 from evo_merge.models.residency import weight_bytes
 from evo_merge.recipe import ParameterSpaceRecipe, methods_of
-
-_PROBE = 16  # rows and columns of the matrix of which it is tried out what a method keeps
 
 
 def waiting_bytes(pool: Pool, recipe: ParameterSpaceRecipe) -> int:
@@ -33,33 +26,3 @@ def waiting_bytes(pool: Pool, recipe: ParameterSpaceRecipe) -> int:
     changes = [change for adapter in adapters for change in adapter.low_rank.values()]
     whole = sum(prod(shape) * base.dtypes[name].itemsize for name, shape in base.shapes.items())
     return whole + sum(change.a.nbytes + change.b.nbytes for change in changes)
-
-
-def prepared_bytes(pool: Pool, recipe: ParameterSpaceRecipe) -> int:
-    """About how many bytes a method keeps of its own for all matrices (``prepare``), as ``knots`` and ``wudi`` do.
-
-    In proportion to what it keeps of a small matrix. What methods look up by magnitude is not counted: it is kept as far as
-    there is room.
-    """
-    method = method_from_recipe(recipe.method, recipe.options, tuple(methods_of(recipe)))
-    entries = sum(prod(shape) for shape in pool.leader.shapes.values() if len(shape) == 2)
-    return round(_kept_an_entry(method, len(recipe.sources)) * entries)
-
-
-def _kept_an_entry(method: MergeMethod, n_sources: int) -> float:
-    values = torch.randn(n_sources + 1, _PROBE, _PROBE, generator=torch.Generator().manual_seed(0))
-    base = values[-1] if method.needs_base else None
-    state = method.prepare(AlignedTensors(values[:-1], base))
-    n_bytes = sum(tensor.nbytes for tensor in _tensors(state))
-    return n_bytes / _PROBE**2 if n_bytes > _PROBE * values.itemsize else 0.0  # a number a row or a source is nothing
-
-
-def _tensors(state: Any) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, tuple | list):
-        for each in state:
-            yield from _tensors(each)
-    elif is_dataclass(state):
-        for field in fields(state):
-            yield from _tensors(getattr(state, field.name))

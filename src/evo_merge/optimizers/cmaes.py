@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from cmaes import CMA
 
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
@@ -62,6 +61,8 @@ class CMAES:
         require_memory(box.dim, size, optimizer="cmaes", instead="optimizer=sep_cmaes takes any number of genes")
         # Infeasible samples are drawn again up to 10 n times, then clipped to the bounds.
         drawn = box.uniform(np.random.default_rng([seed, _MEAN]), 1)
+        from cmaes import CMA  # it imports scipy, for which a wrong option need not wait
+
         library = CMA(
             mean=box.points(drawn)[0] if random_mean else box.mean(mean),
             sigma=checked_step(sigma0),

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
-from cmaes import CMA, SepCMA
 
 from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.genome import Genomes
 from evo_merge.optimizers.base import single_fitness
 from evo_merge.optimizers.box import Box
+
+if TYPE_CHECKING:
+    from cmaes import CMA, SepCMA
 
 
 class Gaussian:
@@ -21,7 +24,7 @@ class Gaussian:
         library: It draws and learns, in the box's coordinates.
     """
 
-    def __init__(self, box: Box, library: CMA | SepCMA) -> None:
+    def __init__(self, box: Box, library: "CMA | SepCMA") -> None:
         self._box, self.library = box, library
         self._asked: Genomes = np.empty((0, box.dim))
 

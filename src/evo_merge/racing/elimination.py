@@ -20,8 +20,8 @@ of the looks gets an equal share of the risk.
 from functools import lru_cache
 
 import numpy as np
+import scipy  # its parts are imported when they are used; a wrong option is refused without them
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 
 @lru_cache(maxsize=2**16)  # pairs repeat, and scipy takes its time over each
@@ -39,7 +39,7 @@ def p_not_better(wins: int, losses: int, unseen: int) -> float:
     differing = seen + unseen - (seen + unseen) % 2  # even: of an odd number less than half would be wins
     if differing < seen:
         return 0.0  # nothing is left to be asked
-    return float(hypergeom.sf(wins - 1, differing, differing // 2, seen))
+    return float(scipy.stats.hypergeom.sf(wins - 1, differing, differing // 2, seen))
 
 
 def out_of_the_best(right: NDArray[np.bool_], unseen: int, *, n_candidates: int, kept: int, level: float) -> NDArray[np.bool_]:

@@ -5,13 +5,13 @@ Labonne 2024, https://twitter.com/maximelabonne/status/1767124527551549860; Akib
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from evo_merge.errors import ConfigError
 from evo_merge.genome import Gene, Genome
 from evo_merge.methods.base import MergeMethod, name_of
 from evo_merge.recipe import ModelReference, ParameterSpaceRecipe, Source
 from evo_merge.spaces.base import Ingredients
+from evo_merge.spaces.granularity import Granularity
 from evo_merge.spaces.parameter import ParameterSpace
 
 # They stand for the two chosen sources while a method's own genes are made and read.
@@ -42,7 +42,7 @@ class AutomergeSpace:
         seed: int,
         *,
         methods: Mapping[str, MergeMethod],
-        granularity: str | int | Mapping[str, Any],
+        granularity: Granularity,
         bounds: Mapping[str, Mapping[str, Sequence[float] | None]],
     ) -> None:
         sources = ingredients.sources

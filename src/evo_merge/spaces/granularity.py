@@ -5,15 +5,17 @@ embeddings in and out count as layers: the first and the last.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from typing import Any, Literal, TypeAlias
 
 from evo_merge.errors import ConfigError
 from evo_merge.models.layer_path import is_before_layers
 
 MODEL, LAYER, MODULE = "model", "layer", "module"
+Granularity: TypeAlias = Literal["model", "layer", "module"] | int | Mapping[str, Any]  # see ``ParameterSpace``
 _NUMBERED = re.compile(r"^(?P<stem>(?:\w+\.)*?\w+)\.(?P<number>\d+)\.")
 # Layer norms named after the block that they stand before ("post_attention_layernorm") are not part of it.
 _MODULES = (

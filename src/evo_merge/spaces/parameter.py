@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from evo_merge.genome import Gene, Genome
 from evo_merge.methods.base import SHARES, MergeMethod, Parameter, name_of, options_of, wrong_number_of_sources
 from evo_merge.recipe import ParameterRule, ParameterSpaceRecipe
 from evo_merge.spaces.base import Ingredients
+from evo_merge.spaces.granularity import Granularity
 from evo_merge.spaces.sharing import sharing
 
 _Values = dict[str, tuple[float, ...] | float]
@@ -45,7 +45,7 @@ class ParameterSpace:
         seed: int,
         *,
         method: MergeMethod,
-        granularity: str | int | Mapping[str, Any],
+        granularity: Granularity,
         bounds: Mapping[str, Sequence[float] | None],
         select_sources: bool = False,
         shared: Sequence[str] = (),
