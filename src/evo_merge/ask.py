@@ -14,10 +14,10 @@ from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import FREELY, Decoding, Example, Portion, Prompt, Split, Task
 
 _HELP = """\
-Usage: python -m evo_merge.ask <run folder> "QUESTION"
+python -m evo_merge.ask <run folder> "QUESTION"
 
-Prints what the sources of a run and its merge answer to one question, side by side. They are asked as the run's task asks, with its
-prompt and its generator; nothing is scored.
+Prints what the sources of a run and its merge answer to one question, side by side. They are asked as the run's task asks, with
+its prompt and its generator; nothing is scored.
 
   python -m evo_merge.ask outputs/<day>/<time> "What is 3 + 5?"
 """

@@ -1,7 +1,7 @@
 """``--help`` of a command, read from the comments of its config: ``conf/config.yaml``, ``conf/build.yaml`` and so on.
 
-Their form: the comment at the top is the usage, what the command does and examples. A comment beside an entry says what it means, and
-goes on in the lines below that are nothing but a comment. A part without one is not shown.
+Their form: the comment at the top is the usage, what the command does and examples. A comment beside an entry says what it
+means, and goes on in the lines below that are nothing but a comment. A part without one is not shown.
 """
 
 import re
