@@ -80,7 +80,8 @@ def combine(stated: Mapping[str, Sequence[StatedLicence]]) -> ResultLicence:
     if terms is Terms.CONFLICT and _is_of_versions(all_):
         sentence = f'{sentence[:-1]}, unless `gpl-2.0` is meant as "or any later version", which the card does not tell.'
     if unknown := _unknown(stated):
-        one = f"{unknown[0].upper()}{unknown[1:]}, so what the merge may be used for is unknown; find out before you use or share it."
+        first = f"{unknown[0].upper()}{unknown[1:]}"
+        one = f"{first}, so what the merge may be used for is unknown; find out before you use or share it."
         sentence = one if terms is Terms.UNKNOWN else f"{sentence} Besides, {unknown}, so the merge may be less free than that."
     sentence = " ".join([sentence, *_only_for_itself(of_models), *(_naming(all_) if may_be_shared else ())])
     if terms is Terms.UNKNOWN or not stated:
