@@ -269,9 +269,12 @@ def own(pico):
 
 
 def test_own_folders_run_to_the_end(command, own, tmp_path):
-    ended = command(*own[3], "hydra.run.dir=run")
+    named = ["models=custom", "models.base=base", "models.sources=[./first,second]", *FEW]
+    ended = command(*named, "hydra.run.dir=run")
 
     assert ended.code == 0
+    for recipe in ("recipe.yaml", "model/recipe.yaml"):  # right in any folder
+        assert all(f"model: {folder}," in (tmp_path / "run" / recipe).read_text() for folder in own[:3])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert set(summary["test"]["sources"]) == {"first", "second"}
 

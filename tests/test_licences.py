@@ -188,6 +188,12 @@ def test_models_are_listed_with_what_they_state() -> None:
     assert in_words(stated(ja="mit", x="apache-2.0 llama2", y="")) == "ja: mit, x: apache-2.0 with llama2, y: unknown"
 
 
+def test_an_adapter_without_a_licence_on_a_base_with_one_is_told_readably():
+    found = stated(a="unknown apache-2.0", b="mit")
+    assert in_words(found) == "a: apache-2.0 (of a part nothing is stated), b: mit"
+    assert combine(found).sentence.startswith("A part of `a` states no licence, so what the merge may be used for is unknown")
+
+
 @pytest.mark.parametrize(
     ("written", "name"),
     [

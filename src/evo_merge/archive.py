@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evo_merge.models.reference import absolute_recipe
 from evo_merge.niches import KeepsArchive, ScoreBins
 from evo_merge.recipe import to_yaml
 from evo_merge.study import Study
@@ -79,6 +80,6 @@ def write_archive(folder: Path, study: Study, stages: Sequence[str] = ("",)) -> 
     files = []
     for number in numbers:
         path = target / f"{number}.yaml"
-        path.write_text(to_yaml(study.candidate(number).recipe), encoding="utf-8")
+        path.write_text(to_yaml(absolute_recipe(study.candidate(number).recipe)), encoding="utf-8")
         files.append(path)
     return files

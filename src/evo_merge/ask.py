@@ -7,10 +7,20 @@ from typing import Any
 
 from evo_merge.command_line import guarded
 from evo_merge.errors import ConfigError
+from evo_merge.help import asks_for_help
 from evo_merge.recipe import methods_of
 from evo_merge.study import Study, opened
 from evo_merge.study_records import Entrant
 from evo_merge.tasks.base import FREELY, Decoding, Example, Portion, Prompt, Split, Task
+
+_HELP = """\
+python -m evo_merge.ask <run folder> "QUESTION"
+
+Prints what the sources of a run and its merge answer to one question, side by side. They are asked as the run's task asks, with
+its prompt and its generator; nothing is scored.
+
+  python -m evo_merge.ask outputs/<day>/<time> "What is 3 + 5?"
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ask(arguments: list[str]) -> None:
-    if arguments in (["-h"], ["--help"]):
-        print(__doc__)  # noqa: T201
+    if asks_for_help(arguments):
+        print(_HELP, end="")  # noqa: T201
         return
     if len(arguments) != 2:
         raise ConfigError('give a run folder and a question: python -m evo_merge.ask outputs/<day>/<time> "…"')

@@ -42,10 +42,11 @@ def _job(config: DictConfig) -> None:
     from evo_merge.models.checkpoint import write_checkpoint
     from evo_merge.models.merging import dropped_sources, refuse_idle_rules
     from evo_merge.models.pool import Pool
-    from evo_merge.models.reference import pinned_recipe
+    from evo_merge.models.reference import path_here, pinned_recipe
     from evo_merge.recipe import ParameterSpaceRecipe
     from evo_merge.report.model_card import adapter_card, recipe_card
     from evo_merge.report.write import replace_text
+    from evo_merge.trackers.writing import Writing
 
     recipe = pinned_recipe(loaded)
     pool = Pool.of_recipe(recipe)
@@ -57,9 +58,12 @@ def _job(config: DictConfig) -> None:
     if config["as"] == "adapter":
         write_adapter(recipe, pool, out, rank=config.rank, allowed_code=allowed)
         assert isinstance(recipe, ParameterSpaceRecipe), "others are no adapters"
-        card = adapter_card(recipe, name=out.resolve().name, licences=licences)
+        base = recipe.sources[0].reference.base
+        assert base is not None, "a source is an adapter"
+        card = adapter_card(recipe, name=out.resolve().name, licences=licences, base_here=path_here(base))
     else:
-        write_checkpoint(recipe, pool, out, allowed_code=allowed)
+        with Writing() as writing:
+            write_checkpoint(recipe, pool, out, allowed_code=allowed, told=writing)
         card = recipe_card(recipe, name=out.resolve().name, licences=licences)
     replace_text(out / "README.md", card)
     log.info("wrote %s", out)

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evo_merge.errors import ConfigError, EvoMergeError
+from evo_merge.help import asks_for_help, help_of
 
 _PACKAGE = Path(__file__).parent
 # In a wheel conf/ lies inside the package, in a checkout beside src/.
@@ -39,7 +40,9 @@ _WHAT = {"build": "recipe", "from_evolve": "genome", "evaluate": "model", "calib
 
 
 def run_hydra(config_name: str, job: Callable[[DictConfig], None]) -> int:
-    """Compose a config from the command line, run a job with it, and return the exit code."""
+    """Compose a config from the command line, run a job with it, and return the exit code; or answer ``--help``."""
+    if asks_for_help(sys.argv[1:]):
+        return guarded(lambda: print(help_of(CONF, config_name, sys.argv[1:])))  # noqa: T201
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us instead of being printed
     # The tokenizers' own threads would warn at every fork.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

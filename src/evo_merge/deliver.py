@@ -15,6 +15,7 @@ from evo_merge.licences import StatedLicence
 from evo_merge.models.assemble import Assembler
 from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.pool import Pool
+from evo_merge.models.reference import absolute_recipe
 from evo_merge.recipe import DataFlowRecipe, Recipe, to_yaml
 from evo_merge.report.model_card import model_card, recipe_card
 from evo_merge.report.write import replace_text, write_report
@@ -43,10 +44,10 @@ def tested(study: Study) -> Iterator[Recipe]:
 def deliver(parts: Parts, study: Study, folder: Path, found: Choice) -> list[Path]:
     """Write what was found: recipe, checkpoint with its card, front, archive and report; returns where they are."""
     best = found.best.recipe
-    recipe = replace_text(folder / "recipe.yaml", to_yaml(best))
+    recipe = replace_text(folder / "recipe.yaml", to_yaml(absolute_recipe(best)))
     shutil.rmtree(folder / "front", ignore_errors=True)  # of a resumed run that chose again, like the model
     for member in found.front if len(found.front) > 1 else ():
-        replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(member.recipe))
+        replace_text(folder / "front" / f"{member.number}.yaml", to_yaml(absolute_recipe(member.recipe)))
         if parts.settings.export == "front":
             exported = folder / "front" / str(member.number)
             write_checkpoint(member.recipe, parts.pool, exported, allowed_code=parts.allowed_code)

@@ -80,7 +80,8 @@ def combine(stated: Mapping[str, Sequence[StatedLicence]]) -> ResultLicence:
     if terms is Terms.CONFLICT and _is_of_versions(all_):
         sentence = f'{sentence[:-1]}, unless `gpl-2.0` is meant as "or any later version", which the card does not tell.'
     if unknown := _unknown(stated):
-        one = f"{unknown}, so what the merge may be used for is unknown; find out before you use or share it."
+        first = f"{unknown[0].upper()}{unknown[1:]}"
+        one = f"{first}, so what the merge may be used for is unknown; find out before you use or share it."
         sentence = one if terms is Terms.UNKNOWN else f"{sentence} Besides, {unknown}, so the merge may be less free than that."
     sentence = " ".join([sentence, *_only_for_itself(of_models), *(_naming(all_) if may_be_shared else ())])
     if terms is Terms.UNKNOWN or not stated:
@@ -93,8 +94,18 @@ def combine(stated: Mapping[str, Sequence[StatedLicence]]) -> ResultLicence:
 
 
 def in_words(stated: Mapping[str, Sequence[StatedLicence]]) -> str:
-    """Each model with what it states: ``ja: mit, base: apache-2.0``."""
-    return ", ".join(f"{name}: {' with '.join(each.name for each in given) or UNKNOWN}" for name, given in stated.items())
+    """Each model with what it states: ``ja: mit, base: apache-2.0``.
+
+    An adapter that states nothing, on a base that does, is ``apache-2.0 (of a part nothing is stated)``.
+    """
+
+    def of(given: Sequence[StatedLicence]) -> str:
+        known = [each.name for each in given if each.name != UNKNOWN]
+        return (
+            " with ".join(known) + (" (of a part nothing is stated)" if len(known) < len(given) else "") if known else UNKNOWN
+        )
+
+    return ", ".join(f"{name}: {of(given)}" for name, given in stated.items())
 
 
 def stated_in_card(fields: Mapping[str, object], text: str | None = None) -> tuple[StatedLicence, ...]:
@@ -192,7 +203,8 @@ def _unknown(stated: Mapping[str, Sequence[StatedLicence]]) -> str:
         for each in dict.fromkeys(given or [NOTHING_STATED]):
             if each.terms is Terms.UNKNOWN:
                 what = "no licence" if each.name == UNKNOWN else f"`{each.name}`, of which nothing is known here"
-                found.append(f"`{name}` states {what}" + ("" if each.text is None else f" (see {each.text})"))
+                who = f"`{name}`" if len(given) < 2 else f"a part of `{name}`"  # such as an adapter, whose base says more
+                found.append(f"{who} states {what}" + ("" if each.text is None else f" (see {each.text})"))
     return _listing(found)
 
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 YAML = """\
@@ -50,3 +52,26 @@ def test_a_recipe_whose_glob_matches_nothing_is_refused(command: Callable[..., A
     ended = command("recipe=recipe.yaml", "out=merged", verb="build")
     assert ended.code == 2
     assert "no tensor matches '*mpl*'" in ended.err
+
+
+def test_what_is_built_can_be_built_again_from_its_own_folder(
+    command: Callable[..., Any], tmp_path: Path, pico: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pico("base"), pico("first", seed=1), pico("second", seed=2)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "work" / "merge.yml").write_text(
+        "merge_method: task_arithmetic\nbase_model: ../base\ndtype: float32\nmodels:\n"
+        "- model: ../first\n  parameters: {weight: 0.3}\n- model: ../second\n  parameters: {weight: 0.4}\n"
+    )
+    assert command("recipe=merge.yml", "out=built", verb="build").code == 0
+    built = load_file("built/model.safetensors")
+    monkeypatch.chdir("built")
+    for recipe in ("recipe.yaml", "mergekit.yaml"):
+        assert str(tmp_path / "first") in Path(recipe).read_text()
+        ended = command(f"recipe={recipe}", f"out=../again_{recipe}", verb="build")
+        assert ended.code == 0, ended.err
+        again = load_file(f"../again_{recipe}/model.safetensors")
+        assert all(torch.equal(tensor, built[name]) for name, tensor in again.items())
+    with safe_open("model.safetensors", "pt") as file:  # the bytes are the recipe's, wherever its models lie
+        assert "model: ../first" in file.metadata()["recipe"]

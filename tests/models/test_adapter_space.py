@@ -23,8 +23,10 @@ from evo_merge.models.checkpoint import write_checkpoint
 from evo_merge.models.merging import TensorMerger
 from evo_merge.models.partial import partial_folder
 from evo_merge.models.pool import Pool
+from evo_merge.models.reference import locate
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, Source, to_yaml
 from evo_merge.recipe_file import from_yaml
+from evo_merge.report.model_card import adapter_card
 from evo_merge.tokenizer_rule import TokenizerRule
 
 Save = Callable[..., Path]
@@ -378,6 +380,7 @@ def test_the_command_writes_an_adapter_with_its_card(
     card = (tmp_path / "merged" / "README.md").read_text()
     assert "library_name: peft" in card
     assert f"A LoRA adapter for `{recipe.base}`." in card
+    assert "The LoRA adapters `a`, `b` and `c`, merged by `task_arithmetic`." in card
     assert from_yaml((tmp_path / "merged" / "recipe.yaml").read_text()) == recipe
     for words, said in (
         (("as=lora",), "as must be one of checkpoint, adapter, got 'lora'"),
@@ -387,6 +390,36 @@ def test_the_command_writes_an_adapter_with_its_card(
     ):
         refused = command("recipe=recipe.yaml", "out=other", *words, verb="build")
         assert (refused.code, said in refused.err, "Traceback" in refused.err) == (2, True, False), refused.err
+
+
+def test_a_base_without_a_public_name_is_found_on_this_machine(
+    command: Callable[..., Any], tmp_path: Path, save_adapter: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the card says is run, in the adapter's folder."""
+    base = ModelReference("builtin:tiny_ja_math/base")
+    folder = locate(base).folder
+    own = Source("own", ModelReference(adapter=str(save_adapter(tmp_path / "own", folder)), base=base))
+    recipe = recipe_of((own,), "task_arithmetic", weigh(0.5))
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert command("recipe=recipe.yaml", "out=merged", "as=adapter", verb="build").code == 0
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert "put the base's public name in its place" in card
+    assert json.loads((tmp_path / "merged" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(folder)
+    monkeypatch.chdir(tmp_path / "merged")
+    said: dict[str, Any] = {}
+    exec(card.split("```python\n")[1].split("```")[0], said)
+    loaded_here, merged = said["model"].merge_and_unload().state_dict(), inside(recipe)
+    plain = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(loaded_here[name], plain[name])
+    torch.testing.assert_close(loaded_here[name].float(), merged[name].float(), rtol=1e-2, atol=1e-3)  # the base is bfloat16
+    assert said["tokenizer"]("3")["input_ids"]
+
+
+def test_the_card_loads_a_gguf_base_as_transformers_does(sources: tuple[Source, ...]) -> None:
+    card = adapter_card(recipe_of(sources), name="it", licences={}, base_here=Path("/models/some/model.gguf"))
+    assert "base = '/models/some'\n" in card
+    assert card.count("from_pretrained(base, gguf_file='model.gguf')") == 2
 
 
 def test_an_adapter_beside_a_tokenizer_rule_is_told_the_reason(sources: tuple[Source, ...], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, load_file
 from transformers import AutoModelForCausalLM
 
 from evo_merge.errors import ModelError
@@ -108,6 +108,22 @@ def test_a_killed_build_is_gone_on_with_to_the_same_bytes(
     (said,) = [each.getMessage() for each in caplog.records if each.name == partial.__name__]
     assert said.endswith(gone_on if n_marked else over)
     assert not left.exists()
+
+
+def test_bytes_that_are_there_already_are_told_as_such(
+    tmp_path: Path, killed: Path, dare: ParameterSpaceRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SHARD_BYTES", SHARD)
+    shutil.copytree(killed / f"{killed_builds.DESCRIPTION}.partial", tmp_path / "gone_on.partial")
+    told: dict[str, list[tuple[int, int]]] = {}
+    for name in ("anew", "gone_on"):
+        said = told.setdefault(name, [])
+        write_checkpoint(dare, Pool.of_recipe(dare), tmp_path / name, told=lambda *each, said=said: said.append(each))
+    total = sum(tensor.nbytes for file in (tmp_path / "anew").glob("*.safetensors") for tensor in load_file(file).values())
+    assert {of for _, of in told["anew"] + told["gone_on"]} == {total}
+    assert (told["anew"][0][0], told["anew"][-1][0]) == (0, total)
+    assert [done for done, _ in told["anew"]] == sorted({done for done, _ in told["anew"]})
+    assert told["gone_on"] == told["anew"][-len(told["gone_on"]) :]
 
 
 def test_what_a_killed_build_left_is_no_model(killed: Path) -> None:

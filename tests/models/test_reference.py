@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from evo_merge.errors import ModelError
-from evo_merge.models.reference import ModelFiles, is_hub_id, locate, pinned
-from evo_merge.recipe import ModelReference
+from evo_merge.models.reference import ModelFiles, absolute_recipe, is_hub_id, locate, pinned
+from evo_merge.recipe import ModelReference, to_record
+from evo_merge.recipe_file import from_yaml
 
 
 def test_a_folder_is_found_as_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +121,25 @@ def test_a_recipe_pins_the_commit_that_a_hub_id_stood_for(tmp_path: Path) -> Non
 
     assert pinned(ModelReference("org/name"), files) == ModelReference("org/name", commit)
     assert pinned(ModelReference(str(tmp_path)), ModelFiles(tmp_path)) == ModelReference(str(tmp_path))
+
+
+def test_a_recipe_with_full_paths_is_right_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "lora", "statistics", "blobs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "blobs" / "0123").touch()
+    (tmp_path / "model.gguf").symlink_to(tmp_path / "blobs" / "0123")  # as in the hub's cache
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = from_yaml(
+        "{kind: data_flow, path: [[a, 0], [b, 0]], models: {a: org/a, b: {recipe: {kind: parameter_space, "
+        "base: ../model.gguf, method: {name: fisher, statistics: ../statistics}, parameters: [{weight: 1}], sources: ["
+        "{name: x, adapter: ../lora, base: {model: org/base, revision: v1}}, 'builtin:tiny_ja_math/ja', ../nowhere], "
+        "tokenizer: {source: x, base: org/base, sources: [{name: x, model: ../here}]}}}}}"
+    )
+    anywhere = absolute_recipe(recipe)
+    named = str(to_record(anywhere))
+    for name in ("model.gguf", "statistics", "lora", "here"):
+        assert f"'{tmp_path / name}'" in named
+    for name in ("org/a", "org/base", "v1", "builtin:tiny_ja_math/ja", "../nowhere"):  # what is not there is left as it is
+        assert f"'{name}'" in named
+    monkeypatch.chdir(tmp_path)
+    assert absolute_recipe(anywhere) == anywhere

@@ -17,6 +17,7 @@ from evo_merge.models.adapter_space import AdapterSpace, MergedAdapters
 from evo_merge.models.adapters import ADAPTER_CONFIG, ADAPTER_FILE, LowRank
 from evo_merge.models.partial import partial_folder, place_for
 from evo_merge.models.pool import Pool
+from evo_merge.models.reference import absolute_recipe, path_here
 from evo_merge.recipe import ParameterSpaceRecipe, Recipe, to_yaml
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def write_adapter(
         (partial.path / ADAPTER_FILE).chmod(0o644)  # safetensors writes for the owner alone
         settings = json.dumps(_settings(factors, merged), indent=2, sort_keys=True)
         (partial.path / ADAPTER_CONFIG).write_text(settings + "\n", encoding="utf-8")
-        (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+        (partial.path / "recipe.yaml").write_text(to_yaml(absolute_recipe(recipe)), encoding="utf-8")
 
 
 def truncated(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
@@ -167,7 +168,7 @@ def _settings(factors: Mapping[str, Factors], merged: MergedAdapters) -> dict[st
         fan_in_fan_out=any(each.like.flipped and not each.like.embedding for each in factors.values()),
         task_type="CAUSAL_LM",
         inference_mode=True,
-        base_model_name_or_path=base.model,
+        base_model_name_or_path=str(path_here(base) or base.model),
         revision=base.revision,
     )
     settings: dict[str, Any] = config.to_dict()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from evo_merge.models.building import Built, built, path_models
 from evo_merge.models.identity import weights_told
 from evo_merge.models.partial import PartialFolder, already_written, n_whole_of, partial_folder, place_for
 from evo_merge.models.pool import Pool
+from evo_merge.models.reference import absolute_recipe
 from evo_merge.models.residency import gigabytes
 from evo_merge.models.shard import Shard, write_tensor
 from evo_merge.models.streaming import in_order
@@ -30,11 +31,25 @@ _OF_THIS_MACHINE = ("is_local", "local_files_only")  # how the tokenizer was rea
 _RESERVE = 50_000_000  # for config, tokenizer and the file system's own needs
 
 
-def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: tuple[str, ...] = ()) -> None:
+def write_checkpoint(
+    recipe: Recipe,
+    pool: Pool,
+    folder: Path,
+    *,
+    allowed_code: tuple[str, ...] = (),
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """Write the recipe's model to a folder, which appears only when it is complete.
 
     Tensor by tensor (``evo_merge.models.streaming``), none of which is kept. The same recipe gives the same bytes. What was
     interrupted is gone on with (``evo_merge.models.partial``).
+
+    Args:
+        recipe: What to write.
+        pool: The recipe's models.
+        folder: To be written; it may be there if it is empty.
+        allowed_code: Dotted names of methods from elsewhere that may run.
+        told: Hears how many bytes of all tensors are written, before the first and after each.
 
     Raises:
         ModelError: The folder holds something or cannot be made, there is not enough room, or another process is writing it.
@@ -50,17 +65,20 @@ def write_checkpoint(recipe: Recipe, pool: Pool, folder: Path, *, allowed_code: 
     if needed > free:
         raise ModelError(f"writing the model to '{folder}' needs {gigabytes(needed)}, and {gigabytes(free)} are free")
     with partial_folder(folder, _identity(recipe, pool, shards, allowed_code), shards) as partial:
-        _write_weights(model, shards, partial)
-        (partial.path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
-        _write_mergekit_yaml(recipe, model, partial.path)
+        _write_weights(model, shards, partial, told)
+        found_here = absolute_recipe(recipe)  # the files are read in other folders than this one
+        (partial.path / "recipe.yaml").write_text(to_yaml(found_here), encoding="utf-8")
+        _write_mergekit_yaml(found_here, model, partial.path)
         # A path's tokenizer is its first model's, whatever else the pool holds.
         describing = Pool.of_recipe(recipe) if isinstance(recipe, DataFlowRecipe) else pool
         _write_description(recipe, model.config, describing, partial.path)
 
 
-def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder) -> None:
+def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder, told: Callable[[int, int], None]) -> None:
     names = [name for shard in shards for name in shard.names]
     done, unmarked = partial.done, 0
+    written, total = sum(map(model.tensor_bytes, names[:done])), model.n_bytes
+    told(written, total)
     if done < len(names):
         # What models load when they are first asked for a tensor is loaded once, and not by each thread.
         model.read(min(names, key=model.tensor_bytes))
@@ -72,7 +90,8 @@ def _write_weights(model: Built, shards: Sequence[Shard], partial: PartialFolder
                 for _ in shard.names[n_whole:]:
                     name, tensor = next(tensors)
                     write_tensor(file, shard, name, tensor)
-                    done, unmarked = done + 1, unmarked + tensor.nbytes
+                    done, unmarked, written = done + 1, unmarked + tensor.nbytes, written + tensor.nbytes
+                    told(written, total)
                     if unmarked >= MARK_BYTES:
                         partial.mark(done, file)
                         unmarked = 0

@@ -4,10 +4,10 @@ import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evo_merge.errors import ModelError
-from evo_merge.recipe import ModelReference, Recipe, to_record
+from evo_merge.recipe import DataFlowRecipe, ModelReference, Recipe, Source, to_record
 from evo_merge.recipe_file import from_record
 
 BUILTIN = "builtin:"
@@ -81,6 +81,14 @@ def locate(reference: ModelReference, *, headers_only: bool = False) -> ModelFil
     return _from_hub(name, reference.revision, headers_only)
 
 
+def path_here(reference: ModelReference) -> Path | None:
+    """The folder or GGUF file of a model that has a name on this machine alone; ``None`` of a hub id, an adapter, a recipe."""
+    if not reference.model or is_hub_id(reference):
+        return None
+    files = locate(reference)
+    return files.folder.resolve() if files.gguf is None else files.folder.resolve() / files.gguf
+
+
 def pinned(reference: ModelReference, files: ModelFiles) -> ModelReference:
     """The reference with the commit that a hub id stood for when it was located, so that a recipe means it for good."""
     if reference.base is not None:
@@ -104,6 +112,48 @@ def _pinned_record(record: Any) -> Any:
         reference = ModelReference(record["model"], record["revision"])
         return record | {"revision": pinned(reference, locate(reference)).revision} if is_hub_id(reference) else record
     return {key: _pinned_record(each) for key, each in record.items()}
+
+
+def absolute_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with the full path of everything on this machine that it names, so that its file is right in any folder.
+
+    What is found from the working directory counts: models, adapters and statistics. Hub ids and the like stay.
+    """
+    if isinstance(recipe, DataFlowRecipe):
+        return replace(recipe, models=_absolute_sources(recipe.models))
+    options, rule = dict(recipe.options), recipe.tokenizer
+    if isinstance(folder := options.get("statistics"), str):
+        options["statistics"] = _absolute(folder)
+    if rule is not None:
+        rule = replace(rule, base=_absolute_reference(rule.base), sources=_absolute_sources(rule.sources))
+    base, sources = _absolute_reference(recipe.base), _absolute_sources(recipe.sources)
+    return replace(recipe, base=base, sources=sources, options=options, tokenizer=rule)
+
+
+def _absolute_sources(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return tuple(replace(source, reference=_absolute_reference(source.reference)) for source in sources)
+
+
+_Named = TypeVar("_Named", ModelReference, ModelReference | None)
+
+
+def _absolute_reference(reference: _Named) -> _Named:
+    if reference is None:
+        return None
+    return replace(
+        reference,
+        model=_absolute(reference.model),
+        adapter=None if reference.adapter is None else _absolute(reference.adapter),
+        base=_absolute_reference(reference.base),
+        recipe=None if reference.recipe is None else absolute_recipe(reference.recipe),
+    )
+
+
+def _absolute(name: str) -> str:
+    """The full path of a folder or file; a file of the hub's cache is a link, whose own name says what it is."""
+    if not name or name.startswith((BUILTIN, PACKAGE)) or not (path := Path(name).expanduser()).exists():
+        return name
+    return str(path.parent.resolve() / path.name)
 
 
 def _builtin(name: str) -> ModelFiles:

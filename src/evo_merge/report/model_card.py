@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from evo_merge.licence_table import Terms
 from evo_merge.licences import ResultLicence, StatedLicence, combine, in_words
-from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe, to_yaml
+from evo_merge.recipe import DataFlowRecipe, ModelReference, ParameterSpaceRecipe, Recipe, Source, to_yaml
 from evo_merge.recipe import references as references_of
 from evo_merge.report.model_card_results import limits_told, results_told
 from evo_merge.report.summary import tested
@@ -54,23 +54,44 @@ def recipe_card(recipe: Recipe, *, name: str, licences: Mapping[str, Sequence[St
     return _card(_metadata(recipe, name, combine(licences)), recipe, name, licences, [_what_it_is(recipe)], _UNMEASURED)
 
 
-def adapter_card(recipe: ParameterSpaceRecipe, *, name: str, licences: Mapping[str, Sequence[StatedLicence]]) -> str:
+def adapter_card(
+    recipe: ParameterSpaceRecipe, *, name: str, licences: Mapping[str, Sequence[StatedLicence]], base_here: Path | None = None
+) -> str:
     """The text of the card of a merge that was written as a LoRA adapter, from its recipe alone.
 
     Args:
         recipe: Its sources are adapters of one base.
         name: What the adapter is called.
         licences: What each model whose weights are in the merge states, by name.
+        base_here: Folder or GGUF file of a base that nobody else finds by its name.
     """
     base = recipe.sources[0].reference.base
     assert base is not None, "a source is an adapter"
     metadata = _metadata(recipe, name, combine(licences)) | {"library_name": "peft"}
+    for_whom = (
+        f"A LoRA adapter for `{base}`. `base` below is that model; `evo-merge` takes it as `{{adapter: DIR, base: {base}}}`."
+    )
     use = (
-        f"A LoRA adapter for `{base}`. `base` below is that model; `evo-merge` takes it as `{{adapter: DIR, base: {base}}}`.",
-        _LOADING_ADAPTER.format(base=base.model),
+        for_whom if base_here is None else f"{for_whom} {_ONLY_HERE}",
+        _loading_adapter(base.model, base_here),
         "`python -m evo_merge.build recipe=recipe.yaml out=adapter as=adapter` writes the same adapter again.",
     )
-    return _card(metadata, recipe, name, licences, [_what_it_is(recipe)], _UNMEASURED, use=use)
+    mixed = listing([f"`{_adapter_name(source)}`" for source in recipe.sources])
+    told = f"The LoRA adapter{'s' if len(recipe.sources) > 1 else ''} {mixed}, merged by `{recipe.method}`. It was not trained."
+    return _card(metadata, recipe, name, licences, [told], _UNMEASURED, use=use)
+
+
+def _adapter_name(source: Source) -> str:
+    """Its hub id, or the name that the recipe gives to a folder."""
+    adapter = source.reference.adapter or ""
+    return adapter if _is_hub_id(adapter) else source.name
+
+
+def _loading_adapter(base: str, here: Path | None) -> str:
+    is_gguf = here is not None and here.suffix == ".gguf"
+    name = base if here is None else str(here.parent if is_gguf else here)
+    file = f", gguf_file={here.name!r}" if here is not None and is_gguf else ""
+    return _LOADING_ADAPTER.format(base=name, file=file)
 
 
 def _card(
@@ -86,7 +107,7 @@ def _card(
     what, loading, again = use or (
         "An ordinary `transformers` checkpoint; no code beside the library is needed.",
         _LOADING,
-        "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same checkpoint again, bit for bit.",
+        "`python -m evo_merge.build recipe=recipe.yaml out=merged` builds the same weights again, bit for bit.",
     )
     body = "\n\n".join(
         [
@@ -144,9 +165,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 base = {base!r}
-tokenizer = AutoTokenizer.from_pretrained(base)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".")
+tokenizer = AutoTokenizer.from_pretrained(base{file})
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{file}), ".")  # this folder
 """
+_ONLY_HERE = (
+    "Its path is that on the machine where the adapter was made. Before you share the adapter, put the base's public name in "
+    "its place, here and in `adapter_config.json`; the recipe names folders of that machine too."
+)
 _UNMEASURED = (
     "Built from its recipe alone: nothing was measured here. It carries the limits and biases of its sources, and nothing "
     "was done to align or to filter it."
