@@ -11,7 +11,9 @@ from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe
 from evo_merge.weight_sums import cancelling_weights, refuse_no_sum
 
 
-def recipe(method: str, *rules: tuple[str, tuple[float, ...]], source: ModelReference | None = None, **options: Any) -> ParameterSpaceRecipe:
+def recipe(
+    method: str, *rules: tuple[str, tuple[float, ...]], source: ModelReference | None = None, **options: Any
+) -> ParameterSpaceRecipe:
     return ParameterSpaceRecipe(
         base=ModelReference("base"),
         sources=(Source("a", source or ModelReference("a")), Source("b", ModelReference("b"))),

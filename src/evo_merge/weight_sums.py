@@ -17,7 +17,9 @@ def refuse_no_sum(recipe: ParameterSpaceRecipe) -> None:
     """Refuse weights that sum to 0 where the method divides by their sum; raises ``RecipeError``."""
     for rule in _without_sum(recipe):
         if recipe.method in _AVERAGES:
-            raise RecipeError(f"the weights sum to 0 for {_tensors(rule)}, and '{recipe.method}' divides by their sum; change one")
+            raise RecipeError(
+                f"the weights sum to 0 for {_tensors(rule)}, and '{recipe.method}' divides by their sum; change one"
+            )
 
 
 def cancelling_weights(recipe: Recipe) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evo_merge.errors import RecipeError
+from evo_merge.errors import ModelError, RecipeError
 from evo_merge.interchange.from_mergekit import from_mergekit
 from evo_merge.interchange.mergekit_methods import METHODS
 from evo_merge.interchange.mergekit_stacks import Shape
@@ -259,3 +259,16 @@ def test_slices_need_the_base_and_as_many_sources_each() -> None:
         read(f"merge_method: sce\nbase_model: c\nslices:\n{first}")
     with pytest.raises(RecipeError, match="every slice must have as many sources, without the base; there are 1, 2"):
         read(f"merge_method: karcher\nslices:\n{first}\n{second}")
+
+
+def test_models_of_different_depth_are_told_with_their_layers() -> None:
+    with pytest.raises(RecipeError, match=r"line 2: .* different numbers of layers \('a' has 4, 'b' has 6\); name layers"):
+        read(f"merge_method: linear\n{MODELS}\nparameters: {{weight: 1}}", b=Shape(6, TENSORS, "bfloat16"))
+
+
+def test_a_model_that_cannot_be_read_is_told_by_its_line() -> None:
+    def describe(reference: ModelReference) -> Shape:
+        raise ModelError(f"'{reference}' has no config.json")
+
+    with pytest.raises(RecipeError, match=r"'merge.yml', line 3: 'a' has no config.json"):
+        from_mergekit("merge_method: linear\nmodels:\n- model: a\n  parameters: {weight: 1}", "'merge.yml'", describe)

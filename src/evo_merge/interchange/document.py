@@ -75,10 +75,12 @@ def _refuse_twice(node: yaml.Node | None, origin: str) -> None:
     seen: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
-        if isinstance(key, yaml.ScalarNode) and seen.setdefault(key.value, line) != line:
-            raise RecipeError(
-                f"{origin}, line {line}: '{key.value}' stands twice here, first on line {seen[key.value]}; keep one of them"
-            )
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise RecipeError(
+                    f"{origin}, line {line}: '{key.value}' stands twice here, first on line {seen[key.value]}; keep one of them"
+                )
+            seen[key.value] = line
         _refuse_twice(value, origin)
 
 

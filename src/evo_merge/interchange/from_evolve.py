@@ -71,7 +71,9 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
     config["budget"] = {"evaluations": _FEVALS}
     head = f"# @package _global_\n# python -m evo_merge --config-dir DIR experiment={name}      (DIR/experiment/{name}.yaml)\n"
     body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return Experiment(f"{head}# Translated from the mergekit-evolve genome {origin}.\n{body}", tuple(_notes(genome, parts, include_path)))
+    return Experiment(
+        f"{head}# Translated from the mergekit-evolve genome {origin}.\n{body}", tuple(_notes(genome, parts, include_path))
+    )
 
 
 def _models(genome: EvolveGenome) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def filled(config: MergekitConfig, part: Slice, shapes: Mapping[ModelReference, 
             )
     if len({_length(source) for source in sources}) > 1:
         counts = ", ".join(f"'{source.model}' has {_length(source)}" for source in sources)
-        raise config.document.error(part.place, f"these models have different numbers of layers ({counts}); name layers with slices")
+        raise config.document.error(
+            part.place, f"these models have different numbers of layers ({counts}); name layers with slices"
+        )
     takes_base = config.peer.base in (BASE, FIRST_BASE, OPTIONAL_BASE) and part.base is not None
     if takes_base and part.base not in [source.model for source in sources]:
         if config.slices[0].place != ("models",):

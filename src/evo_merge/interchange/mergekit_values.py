@@ -110,9 +110,7 @@ def check_filters(config: MergekitConfig, tensors: Sequence[MergedTensor]) -> No
             )
 
 
-def check_values(
-    config: MergekitConfig, columns: Sequence[Sequence[SliceSource]], values: Mapping[str, FoundValues]
-) -> None:
+def check_values(config: MergekitConfig, columns: Sequence[Sequence[SliceSource]], values: Mapping[str, FoundValues]) -> None:
     """Refuse numbers that the method does not take together; raises ``RecipeError`` with the line of one."""
     for each in values.values():
         found = {key: value if isinstance(value, tuple) else (value,) for key, value in each.items()}

@@ -106,7 +106,11 @@ def _pinned_record(record: Any) -> Any:
         return record
     if isinstance(record.get("model"), str) and "revision" in record:
         reference = ModelReference(record["model"], record["revision"])
-        return record | {"revision": pinned(reference, locate(reference, instead=IN_ITS_PLACE)).revision} if is_hub_id(reference) else record
+        return (
+            record | {"revision": pinned(reference, locate(reference, instead=IN_ITS_PLACE)).revision}
+            if is_hub_id(reference)
+            else record
+        )
     return {key: _pinned_record(each) for key, each in record.items()}
 
 

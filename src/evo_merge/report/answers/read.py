@@ -169,7 +169,10 @@ def _about_problems(answers: Answers) -> Answers:
     if not shown or not dropped:
         return answers
     places = [answers.metrics.index(name) for name in shown]
-    models = tuple(Respondent(m.role, m.name, m.number, m.scores[:, places], m.completions, tuple(m.whys[i] for i in places)) for m in answers.models)
+    models = tuple(
+        Respondent(m.role, m.name, m.number, m.scores[:, places], m.completions, tuple(m.whys[i] for i in places))
+        for m in answers.models
+    )
     note = f"No problem is solved by {', '.join(dropped)}; metric={dropped[0]} shows it all the same."
     return Answers(answers.split, tuple(shown), answers.examples, models, (*answers.notes, note))
 
