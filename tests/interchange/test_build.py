@@ -114,7 +114,8 @@ def test_what_needs_no_model_is_told_with_its_line_before_any_is_opened(
 def test_a_wrong_yaml_does_not_wait_for_torch(tmp_path: Path) -> None:
     (tmp_path / "merge.yml").write_text(EARLY.replace("METHOD", "ties").replace("MODEL", "builtin:nobody"))
     script = (
-        "import sys; from pathlib import Path; from evo_merge.errors import RecipeError; from evo_merge.interchange.read import load_any\n"
+        "import sys; from pathlib import Path; from evo_merge.errors import RecipeError\n"
+        "from evo_merge.interchange.read import load_any\n"
         "try: load_any(Path('merge.yml'))\n"
         "except RecipeError as error: print(error, {'torch', 'transformers'} & set(sys.modules))\n"
     )

@@ -155,8 +155,8 @@ def _notes(genome: EvolveGenome, parts: tuple[str, ...], include_path: str | Non
     notes.append("harness: the search needs lm-evaluation-harness: pip install -c constraints.txt -e '.[harness]'")
     if genome.layers is not None and genome.layers > 1:
         notes.append(
-            f"layer_granularity: {genome.layers} must divide the number of layers; else mergekit-evolve refuses the genome, and so "
-            "does the search"
+            f"layer_granularity: {genome.layers} must divide the number of layers; else mergekit-evolve refuses the genome, "
+            "and so does the search"
         )
     if genome.method == "slerp":
         notes.append("merge_method: slerp has one gene t for each group of layers, in place of two whose softmax is t")

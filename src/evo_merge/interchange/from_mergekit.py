@@ -8,8 +8,8 @@ written as rules.
 from collections.abc import Callable
 from pathlib import Path
 
-from evo_merge.interchange.document import Document
 from evo_merge.errors import ModelError
+from evo_merge.interchange.document import Document
 from evo_merge.interchange.mergekit_config import MergekitConfig, parse
 from evo_merge.interchange.mergekit_early import named_models
 from evo_merge.interchange.mergekit_stacks import (

@@ -15,8 +15,8 @@ from evo_merge.genome import Gene
 from evo_merge.mergeability import Mergeability
 from evo_merge.objectives import has_chance
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
-from evo_merge.report.archive import Archive, read_archive
 from evo_merge.report.answers.why import wanted_languages
+from evo_merge.report.archive import Archive, read_archive
 from evo_merge.report.constraints import Constraint, nearest_finalist, read_constraints
 from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
 from evo_merge.report.optimizer_name import optimizer_name

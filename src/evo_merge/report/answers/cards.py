@@ -16,7 +16,10 @@ _PICKED = {"emergent": 2, "lost": 2, "kept": 1, "neither": 1}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One model's completion; ``verdict`` is ``right``, ``wrong`` (and why), ``not asked`` or a score, ``class_`` names its colour."""
+    """One model's completion; ``verdict`` is ``right``, ``wrong``, ``not asked`` or a score, ``class_`` names its colour.
+
+    Where the task knows why an answer is wrong, so does the verdict: ``wrong: not Japanese``.
+    """
 
     class_: str
     name: str
