@@ -101,6 +101,7 @@ def assert_refused(ended, *parts):
         (["merge=dfs", "merge.scale_target=mlp"], ["merge.scale_target must be one of residual, branch, got 'mlp'"]),
         (["merge=dfs", "merge/encoding=slot"], ["merge/encoding=slot: there is no such choice; did you mean 'slots'?"]),
         (["merge=dfs", "merge/encoding=slots"], ["optimizer=cmaes moves real genes only", "optimizer=catcma"]),
+        (["merge=dfs", "merge/encoding=slots", "optimizer=cmaes_evojax"], ["optimizer=cmaes_evojax moves real genes only"]),
         (["merge=dfs", "merge.encoding.repetition=3"], ["did you mean 'merge.encoding.repetitions'?"]),
         (["merge=hybrid", "merge.pairs=[[ps,jo]]"], ["merge.pairs: there is no model 'jo'; there are ps, ja, math_a, math_b"]),
         (["merge=hybrid", "merge.pairs=[]"], ["merge.pairs must name at least one pair"]),

@@ -23,7 +23,7 @@ def test_sources_that_agree_more_make_a_smaller_lead_visible() -> None:
     assert found is not None
     assert one is not None
     assert f"{100 * one:.1f} points over one model" in found.sentence
-    assert "up to 20% of the search problems" in found.sentence
+    assert "up to 20% of the search problems, where a plan reckons with half" in found.sentence
     assert not found.is_great
 
 

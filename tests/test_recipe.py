@@ -298,7 +298,7 @@ def test_a_mistake_is_one_sentence(old: str, new: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1", "recipe is not YAML: "),
+        ("a: [1", "recipe, line 2, column 1: no YAML: did not find expected ',' or ']', while parsing a flow"),
         ("", "recipe: a recipe must be a mapping, got None"),
         ("- a", "recipe: a recipe must be a mapping, got ['a']"),
         ("{kind: parameter_space, method: {name: linear}, parameters: [{weight: [1]}]}", "'sources' is missing"),

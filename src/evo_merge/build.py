@@ -32,9 +32,15 @@ def _job(config: DictConfig) -> None:
     if config.rank is not None and config["as"] != "adapter":
         raise ConfigError("rank is for adapters; add as=adapter, or leave it out")
     from evo_merge.interchange.read import load_any
+    from evo_merge.recipe import ParameterSpaceRecipe
+    from evo_merge.weight_sums import cancelling_weights, refuse_no_sum
 
     path, out = Path(str(config.recipe)).expanduser(), Path(str(config.out)).expanduser()
     loaded = load_any(path)  # before the imports that take seconds
+    if isinstance(loaded, ParameterSpaceRecipe):
+        refuse_no_sum(loaded)
+    for warning in cancelling_weights(loaded):
+        log.warning("%s", warning)
     from evo_merge.models.partial import place_for
 
     place_for(out)
@@ -43,7 +49,6 @@ def _job(config: DictConfig) -> None:
     from evo_merge.models.merging import dropped_sources, refuse_idle_rules
     from evo_merge.models.pool import Pool
     from evo_merge.models.reference import path_here, pinned_recipe
-    from evo_merge.recipe import ParameterSpaceRecipe
     from evo_merge.report.model_card import adapter_card, recipe_card
     from evo_merge.report.write import replace_text
     from evo_merge.trackers.writing import Writing

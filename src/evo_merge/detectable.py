@@ -54,7 +54,10 @@ def after_scoring(columns: Mapping[str, NDArray[np.float64]], n_test: int, n_riv
     if is_share := all(is_binary(column) for column in columns.values()):
         share = max(discordant_share(a, b) for a, b in pairs)
         one, several = (detectable_difference(n_test, share, alpha=alpha) for alpha in alphas)
-        why = f"models that were there before the search differ on up to {share:.0%} of the search problems"
+        why = (
+            f"models that were there before the search differ on up to {share:.0%} of the search problems, where a plan "
+            "reckons with half"
+        )
     else:
         deviation = max(float((a - b).std()) for a, b in pairs)
         one, several = (detectable_mean_difference(n_test, deviation, alpha=alpha) for alpha in alphas)

@@ -20,6 +20,7 @@ from evo_merge.recipe import (
     Step,
 )
 from evo_merge.tokenizer_rule import TokenizerRule, tokenizer_from_record
+from evo_merge.yaml_errors import not_yaml
 
 
 class _LoopError(RecipeError):
@@ -38,7 +39,7 @@ def from_yaml(text: str, origin: str = "recipe", folder: Path | None = None) -> 
         # An order of magnitude faster than the loader in Python; a study may hold thousands of recipes.
         record = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise RecipeError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(not_yaml(origin, error)) from error
     try:
         return from_record(record, folder)
     except _LoopError:

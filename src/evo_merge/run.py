@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from evo_merge import __version__
+from evo_merge.baselines import start_of
 from evo_merge.choose import record_choice
 from evo_merge.compose import Parts, compose_parts
 from evo_merge.config import RunSettings
@@ -36,6 +37,7 @@ from evo_merge.study import Study, opened
 from evo_merge.tasks.base import Portion, digest_of
 from evo_merge.trackers.base import Tracker
 from evo_merge.trackers.progress import Progress
+from evo_merge.weight_sums import cancelling_weights
 
 log = logging.getLogger(__name__)
 _RUN_ID = "run_id"  # what trackers call the run; the same for all its parts
@@ -50,9 +52,18 @@ def plan(config: DictConfig, settings: RunSettings, folder: Path) -> None:
     text = describe_plan(
         spaces, parts.pool, parts.task, parts.budget, most, batch_size, parts.needs, folder, n_asked, parts.aim, beside
     )
+    for warning in _cancelling(parts):
+        log.warning("%s", warning)
     with earlier_studies(settings.evaluation.reused, config, parts.pool):
         print(text, flush=True)  # noqa: T201
     refuse_shortage(parts.needs, folder)
+
+
+def _cancelling(parts: Parts) -> list[str]:
+    """Warnings about weights of the models that are recipes, and of the merges that the search begins at."""
+    inside = [model.reference.recipe for model in parts.pool.models if model.reference.recipe is not None]
+    recipes = [*inside, *(start_of(space) for space in parts.program.spaces.values())]
+    return list(dict.fromkeys(warning for recipe in recipes for warning in cancelling_weights(recipe)))
 
 
 def start(config: DictConfig, settings: RunSettings, names: dict[str, str], folder: Path) -> None:

@@ -1,5 +1,7 @@
 """The build command on a mergekit YAML: the checkpoint, and what it says of a broken one."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from evo_merge.errors import RecipeError
+from evo_merge.interchange.document import Document
+from evo_merge.interchange.mergekit_config import parse
+from evo_merge.interchange.mergekit_early import check_early
 
 YAML = """\
 merge_method: task_arithmetic
@@ -75,3 +82,90 @@ def test_what_is_built_can_be_built_again_from_its_own_folder(
         assert all(torch.equal(tensor, built[name]) for name, tensor in again.items())
     with safe_open("model.safetensors", "pt") as file:  # the bytes are the recipe's, wherever its models lie
         assert "model: ../first" in file.metadata()["recipe"]
+
+
+EARLY = """\
+merge_method: METHOD
+base_model: builtin:tiny_ja_math/base
+models:
+- model: MODEL
+  parameters:
+    weight: WEIGHT
+    density: DENSITY
+- model: builtin:tiny_ja_math/math_a
+  parameters: {weight: 1}
+"""
+RIGHT = {"METHOD": "ties", "MODEL": "builtin:tiny_ja_math/ja", "WEIGHT": "1", "DENSITY": "1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "said"),
+    [
+        ({"MODEL": "builtin:nobody"}, 4, "there is no embedded model 'builtin:nobody'; there are builtin:"),
+        ({"MODEL": "./nowhere"}, 4, "there is no model folder './nowhere'"),
+        ({"MODEL": "empty"}, 4, "the model folder 'empty' is empty"),
+        ({"MODEL": "plain"}, 4, "'plain' has no config.json, so it is no model folder"),
+        (
+            {"MODEL": "nobody/nothing"},
+            4,
+            "the hub cannot be reached for a model of that name; name a local folder in its place",
+        ),
+        ({"WEIGHT": "abc"}, 6, "'abc' is no number"),
+        ({"WEIGHT": ".nan"}, 6, "'nan' is no finite number"),
+        ({"WEIGHT": "[0, x]"}, 6, "'x' is no number"),
+        ({"WEIGHT": "{filter: mlp, value: x}"}, 6, "'x' is no number"),
+        ({"WEIGHT": "null"}, 4, "'weight' is missing, and 'ties' needs it"),
+        ({"DENSITY": "0"}, 7, "density 0 keeps nothing of 'builtin:tiny_ja_math/ja'; leave the model out"),
+        ({"METHOD": "linear", "WEIGHT": "-1"}, 6, "the weights sum to 0 for all tensors, and 'linear' divides by their sum"),
+    ],
+)
+def test_what_needs_no_model_is_told_with_its_line_before_any_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], line: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "plain"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "plain" / "notes.txt").write_text("no model")
+    text = EARLY
+    for name, value in {**RIGHT, **changes}.items():
+        text = text.replace(name, value)
+    with pytest.raises(RecipeError) as caught:
+        check_early(parse(Document.read(text, "'merge.yml'")))
+    assert str(caught.value).startswith(f"'merge.yml', line {line}: ")
+    assert said in str(caught.value)
+
+
+def test_a_wrong_yaml_does_not_wait_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "merge.yml").write_text(EARLY.replace("METHOD", "ties").replace("MODEL", "builtin:nobody"))
+    script = (
+        "import sys; from pathlib import Path; from evo_merge.errors import RecipeError\n"
+        "from evo_merge.interchange.read import load_any\n"
+        "try: load_any(Path('merge.yml'))\n"
+        "except RecipeError as error: print(error, {'torch', 'transformers'} & set(sys.modules))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip().endswith("set()")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{YAML}dtype: float16\n", "'merge.yml', line 10: 'dtype' stands twice here, first on line 9; keep one of them"),
+        (YAML.replace("0.8}", "0.8, weight: 0.9}"), "'merge.yml', line 5: 'weight' stands twice here"),
+        (
+            YAML.replace("dtype: float32", "dtype: float32 x: y"),
+            "'merge.yml', line 9, column 17: no YAML: mapping values are not allowed here",
+        ),
+    ],
+)
+def test_broken_yaml_is_one_sentence_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Document.read(text, "'merge.yml'")
+    assert str(caught.value).startswith(said)
+    assert "unicode string" not in str(caught.value)
+
+
+def test_a_chat_template_of_its_own_is_refused_and_auto_is_not() -> None:
+    parse(Document.read(f"{YAML}chat_template: auto\n", "'merge.yml'"))
+    with pytest.raises(RecipeError, match="line 10: 'chat_template' is not carried over"):
+        parse(Document.read(f"{YAML}chat_template: chatml\n", "'merge.yml'"))

@@ -296,3 +296,12 @@ def test_the_build_command_says_where_a_genome_belongs(command: Callable[..., An
     ended = command("recipe=genome.yml", "out=merged", verb="build")
     assert ended.code == 2
     assert "python -m evo_merge.from_evolve genome=genome.yml out=DIR" in ended.err
+
+
+def test_the_notes_say_where_own_tasks_are_named_and_what_the_search_needs() -> None:
+    text = "genome: {models: [./a, ./b], merge_method: linear, layer_granularity: 3}\ntasks: [mine]"
+    notes = "\n".join(translated(text).notes)
+    assert "task.include_path=DIR names the folder of your own task YAMLs" in notes
+    assert "pip install -c constraints.txt -e '.[harness]'" in notes
+    assert "layer_granularity: 3 must divide the number of layers; else mergekit-evolve refuses the genome" in notes
+    assert "include_path" not in "\n".join(from_evolve(text, "'genome.yml'", "genome", include_path="tasks").notes)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evo_merge.errors import RecipeError
+from evo_merge.errors import ModelError, RecipeError
 from evo_merge.interchange.from_mergekit import from_mergekit
 from evo_merge.interchange.mergekit_methods import METHODS
 from evo_merge.interchange.mergekit_stacks import Shape
@@ -134,7 +134,7 @@ MODELS = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {
             f"merge_method: ties\nbase_model: c\n{MODELS}\nparameters:\n  density: 1.5",
             r"'density' is a share from 0 to 1, got 1\.5",
         ),
-        (f"merge_method: ties\nbase_model: c\n{MODELS}\nparameters:\n  density: 0", "density 0 keeps nothing of source 1"),
+        (f"merge_method: ties\nbase_model: c\n{MODELS}\nparameters:\n  density: 0", "density 0 keeps nothing of 'a'"),
         (
             f"merge_method: della\nbase_model: c\n{MODELS}\nparameters:\n  density: 0.1",
             "must lie between 0 and 1, got 0.1 and 0.15",
@@ -195,7 +195,7 @@ MODELS = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {
             "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}, {model: a, parameters: {weight: 1}}]",
             "named twice",
         ),
-        ("merge_method: [", "is not YAML"),
+        ("merge_method: [", r"'merge\.yml', line 1, column 16: no YAML: "),
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_its_line(text: str, said: str) -> None:
@@ -221,7 +221,7 @@ models:
     ("method", "value", "said"),
     [
         ("ties", "1.5", "line 9: 'density' is a share from 0 to 1, got 1.5"),
-        ("ties", "0", "line 9: density 0 keeps nothing of source 2; leave the model out"),
+        ("ties", "0", "line 9: density 0 keeps nothing of 'b'; leave the model out"),
         ("ties", ".nan", "line 9: 'nan' is no finite number"),
         ("ties", "1e999", "line 9: 'inf' is no finite number"),
         ("della", "0.1", "line 9: density - epsilon and density + epsilon must lie between 0 and 1, got 0.1 and 0.15"),
@@ -243,7 +243,7 @@ def test_the_shares_are_those_of_the_methods() -> None:
 
 def test_weights_that_sum_to_zero_are_told_by_the_line_of_the_first_one() -> None:
     models = "".join(f"- model: {name}\n  parameters:\n    weight: {weight}\n" for name, weight in (("a", 1), ("b", -1)))
-    with pytest.raises(RecipeError, match=r"line 5: the weights sum to 0 for 'model\.embed_tokens\.weight'"):
+    with pytest.raises(RecipeError, match=r"line 5: the weights sum to 0 for all tensors"):
         read(f"merge_method: linear\nmodels:\n{models}")
 
 
@@ -259,3 +259,16 @@ def test_slices_need_the_base_and_as_many_sources_each() -> None:
         read(f"merge_method: sce\nbase_model: c\nslices:\n{first}")
     with pytest.raises(RecipeError, match="every slice must have as many sources, without the base; there are 1, 2"):
         read(f"merge_method: karcher\nslices:\n{first}\n{second}")
+
+
+def test_models_of_different_depth_are_told_with_their_layers() -> None:
+    with pytest.raises(RecipeError, match=r"line 2: .* different numbers of layers \('a' has 4, 'b' has 6\); name layers"):
+        read(f"merge_method: linear\n{MODELS}\nparameters: {{weight: 1}}", b=Shape(6, TENSORS, "bfloat16"))
+
+
+def test_a_model_that_cannot_be_read_is_told_by_its_line() -> None:
+    def describe(reference: ModelReference) -> Shape:
+        raise ModelError(f"'{reference}' has no config.json")
+
+    with pytest.raises(RecipeError, match=r"'merge.yml', line 3: 'a' has no config.json"):
+        from_mergekit("merge_method: linear\nmodels:\n- model: a\n  parameters: {weight: 1}", "'merge.yml'", describe)

@@ -12,6 +12,8 @@ import pytest
 
 from evo_merge.genome import Gene
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
+from evo_merge.report.answers.of_run import sheet_of
+from evo_merge.report.answers.sheet import kinds
 from evo_merge.report.figures.answer_sheet import answer_sheet, problem_groups, sheet_models
 from evo_merge.report.figures.fitness import fitness_figure
 from evo_merge.report.figures.genes import MOST_PANELS, genes_figure, shown_genes
@@ -138,6 +140,18 @@ def test_the_answer_sheet_puts_every_problem_in_one_group(make_run: MakeRun) -> 
         # the sheet has the better of the two baselines, ties
         assert by_name["best"][problem] == 1
         assert all(by_name[name][problem] == 0 for name in ("ja", "math_a", "math_b", "dare_ties at 0.5", "ties"))
+
+
+def test_lost_is_in_the_figure_what_it_is_in_the_answers(make_run: MakeRun, make_path_run: MakePathRun) -> None:
+    n_missed = 0
+    for results in (results_of(make_run()), results_of(make_path_run("hybrid"))):
+        by_word = {group.label.split(":")[0]: set(group.problems) for group in problem_groups(results)}
+        sheet = sheet_of(results)
+        found = kinds(sheet, sheet.of_role("best")[0])
+        assert by_word.get("lost", set()) == set(found.lost)
+        assert by_word.get("kept", set()) == set(found.kept)
+        n_missed += len(by_word.get("missed", ()))
+    assert n_missed, "problems that only an un-tuned merge solves are in these runs, and are not lost"
 
 
 def test_five_hundred_problems_stay_a_small_file(make_run: MakeRun) -> None:

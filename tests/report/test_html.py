@@ -164,7 +164,7 @@ def test_a_path_is_shown_and_its_words_explained(make_path_run: MakePathRun) -> 
         "Layers 0 to 1 of math_a (inputs times 1 and 1.5), then 2 to 3 of ja (inputs times -0.5 and 1.02), then 1 of ja" in said
     )
     assert page.count("<svg") == 10
-    assert re.search(r"Setting all its scales to 1 costs 60\.0 points \(it then scores 30\.0 %, p < 0\.001\)\.", said)
+    assert re.search(r"Setting all its scales to 1 costs 60\.0 points \(it then scores 30\.0 %, p < 0\.0001\)\.", said)
     assert "all layers stacked, un-optimised (0.0 %" in said
     assert (
         "The search began at math_a, model A: 2 of the 5 candidates of generation 0 "

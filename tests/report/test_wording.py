@@ -3,7 +3,7 @@
 import pytest
 
 from evo_merge.recipe import DataFlowRecipe, ModelReference, Source, Step
-from evo_merge.report.wording import path_in_words
+from evo_merge.report.wording import NBSP, p_clause, p_value, path_in_words
 
 
 def path(*steps: tuple[str, int, float], scale_target: str = "residual") -> DataFlowRecipe:
@@ -34,3 +34,13 @@ def test_a_path_is_told_as_stretches_of_layers(steps: list[tuple[str, int, float
 def test_a_scale_of_the_branch_is_no_scale_of_the_input() -> None:
     said = path_in_words(path(("a", 0, 1.0), ("a", 1, 0.5), scale_target="branch"))
     assert said == "layers 0 to 1 of a (what the MLP before added each time times 1 and 0.5)"
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [(None, ""), (0.42, "0.42"), (0.0312, "0.031"), (0.0004, "0.0004"), (0.0001, "0.0001"), (0.00009, "< 0.0001")],
+)
+def test_a_p_value_is_written_in_one_way(p: float | None, said: str) -> None:
+    assert p_value(p) == said
+    if p is not None:
+        assert p_clause(p).replace(NBSP, " ") == (f"p {said}" if said.startswith("<") else f"p = {said}")

@@ -8,6 +8,7 @@ import yaml
 
 from evo_merge.command_line import nearest
 from evo_merge.errors import RecipeError
+from evo_merge.yaml_errors import not_yaml
 
 Place: TypeAlias = tuple[str | int, ...]  # keys and numbers of entries that lead to a value
 
@@ -28,13 +29,14 @@ class Document:
 
     @classmethod
     def read(cls, text: str, origin: str) -> "Document":
-        """Read YAML; raises ``RecipeError`` where it is none."""
+        """Read YAML; raises ``RecipeError`` where it is none, or where a mapping has a key twice."""
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
+            _refuse_twice(node, origin)
             value = None if node is None else loader.construct_document(node)
         except yaml.YAMLError as error:
-            raise RecipeError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
+            raise RecipeError(not_yaml(origin, error)) from error
         finally:
             loader.dispose()
         return cls(origin, value, dict(_lines(node, ())))
@@ -61,6 +63,25 @@ class Document:
         if not isinstance(value, list) or not value:
             raise self.error(place, f"'{place[-1]}' must be a list with at least one entry, got {value!r}")
         return value
+
+
+def _refuse_twice(node: yaml.Node | None, origin: str) -> None:
+    """Refuse a key that is written twice: YAML would take the last one without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            _refuse_twice(entry, origin)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise RecipeError(
+                    f"{origin}, line {line}: '{key.value}' stands twice here, first on line {seen[key.value]}; keep one of them"
+                )
+            seen[key.value] = line
+        _refuse_twice(value, origin)
 
 
 def _lines(node: yaml.Node | None, place: Place) -> Iterator[tuple[Place, int]]:

@@ -71,7 +71,9 @@ def from_evolve(text: str, origin: str, name: str, folder: Path | None = None, i
     config["budget"] = {"evaluations": _FEVALS}
     head = f"# @package _global_\n# python -m evo_merge --config-dir DIR experiment={name}      (DIR/experiment/{name}.yaml)\n"
     body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return Experiment(f"{head}# Translated from the mergekit-evolve genome {origin}.\n{body}", tuple(_notes(genome, parts)))
+    return Experiment(
+        f"{head}# Translated from the mergekit-evolve genome {origin}.\n{body}", tuple(_notes(genome, parts, include_path))
+    )
 
 
 def _models(genome: EvolveGenome) -> dict[str, Any]:
@@ -138,12 +140,24 @@ def _metric(task: EvolveTask) -> str:
     return f"{task.metric},{task.filter}"
 
 
-def _notes(genome: EvolveGenome, parts: tuple[str, ...]) -> list[str]:
+def _notes(genome: EvolveGenome, parts: tuple[str, ...], include_path: str | None) -> list[str]:
     notes = [
         "tasks, limit: mergekit-evolve searches on the problems that the harness reports on; here a search asks training "
         "problems, or where there are none a part of the others, and the test split is scored at the end (docs/lm-eval.md)",
         "dtype: candidates are bfloat16 as there; the arithmetic is float32, where mergekit-evolve computes in bfloat16",
     ]
+    if include_path is None:
+        setting = "task.parts.<name>.include_path" if parts else "task.include_path"
+        notes.append(
+            f"tasks: where lm-evaluation-harness does not know them, {setting}=DIR names the folder of your own task YAMLs "
+            "(include_path=DIR of this command writes it)"
+        )
+    notes.append("harness: the search needs lm-evaluation-harness: pip install -c constraints.txt -e '.[harness]'")
+    if genome.layers is not None and genome.layers > 1:
+        notes.append(
+            f"layer_granularity: {genome.layers} must divide the number of layers; else mergekit-evolve refuses the genome, "
+            "and so does the search"
+        )
     if genome.method == "slerp":
         notes.append("merge_method: slerp has one gene t for each group of layers, in place of two whose softmax is t")
     elif genome.method != "linear" or not genome.normalize:

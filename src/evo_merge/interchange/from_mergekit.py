@@ -8,14 +8,15 @@ written as rules.
 from collections.abc import Callable
 from pathlib import Path
 
+from evo_merge.errors import ModelError
 from evo_merge.interchange.document import Document
 from evo_merge.interchange.mergekit_config import MergekitConfig, parse
+from evo_merge.interchange.mergekit_early import named_models
 from evo_merge.interchange.mergekit_stacks import (
     Shape,
     columns_of,
     filled,
     layer_stems,
-    models_of,
     reference_of,
     source_names,
     tensors_of,
@@ -49,15 +50,14 @@ def from_mergekit(
         seed: Of the method's chance.
 
     Raises:
-        RecipeError: With file and line, what is wrong in it, or what we do not build.
-        ModelError: A model cannot be found.
+        RecipeError: With file and line, what is wrong in it or with a model that it names, or what we do not build.
     """
     return recipe_of(parse(Document.read(text, origin), folder), describe, seed)
 
 
 def recipe_of(config: MergekitConfig, describe: Callable[[ModelReference], Shape], seed: int = 0) -> Recipe:
     """The recipe of a file that was read; see ``from_mergekit``."""
-    shapes = {model: describe(model) for model in dict.fromkeys(models_of(config))}
+    shapes = _described(config, describe)
     slices = [filled(config, part, shapes) for part in config.slices]
     columns, base = columns_of(config, slices)
     leader = slices[0].sources[0].model if config.base is None else config.base
@@ -67,7 +67,7 @@ def recipe_of(config: MergekitConfig, describe: Callable[[ModelReference], Shape
     tensors = tensors_of(columns, slices, shapes)
     check_filters(config, tensors)
     found = {tensor.name: values_of(config, method, columns, tensor) for tensor in tensors}
-    check_values(config, found)
+    check_values(config, columns, found)
     check_sums(config, method, found)
     values = {name: numbers_of(each) for name, each in found.items()}
     names = source_names([column[0].model for column in columns])
@@ -93,6 +93,17 @@ def recipe_of(config: MergekitConfig, describe: Callable[[ModelReference], Shape
         if config.tokenizer is None
         else rule_of_mergekit(config.document, config.tokenizer, base_reference, sources),
     )
+
+
+def _described(config: MergekitConfig, describe: Callable[[ModelReference], Shape]) -> dict[ModelReference, Shape]:
+    """What every model looks like; an error about one has the line on which the file names it."""
+    shapes = {}
+    for model, place in named_models(config).items():
+        try:
+            shapes[model] = describe(model)
+        except ModelError as error:
+            raise config.document.error(place, str(error)) from error
+    return shapes
 
 
 def _refuse_other_tokens(config: MergekitConfig, leader: ModelReference, first: ModelReference) -> None:

@@ -60,6 +60,22 @@ def check_share(document: Document, value: Any, place: Place) -> None:
         raise document.error(place, f"'{name}' is a share from 0 to 1, got {share:g}")
 
 
+def check_numbers(document: Document, value: Any, place: Place) -> None:
+    """Refuse what is no finite number in the value of a setting, its gradients and filters; raises ``RecipeError``."""
+    if isinstance(value, list):
+        for number, entry in enumerate(value):
+            check_numbers(document, entry, (*place, number))
+    elif isinstance(value, dict):
+        check_numbers(document, value.get("value"), (*place, "value"))
+    elif value is not None and not isinstance(value, bool):
+        _number(document, value, place)
+
+
+def constant(value: Any) -> float | None:
+    """The one number that a checked value is for all tensors; ``None`` where it is a gradient or has filters."""
+    return None if isinstance(value, list | dict) else float(value)
+
+
 def filters(value: Any, place: Place) -> Iterator[tuple[str, Place]]:
     """The filters in a setting's value, and where they stand."""
     entries = value if isinstance(value, list) else [value]

@@ -40,12 +40,6 @@ class MergedTensor:
     names: tuple[str, ...]
 
 
-def models_of(config: MergekitConfig) -> list[ModelReference]:
-    """The models that a file names, the same one as often as it is named."""
-    named = [source.model for part in config.slices for source in part.sources]
-    return named + [base for base in (config.base, *(part.base for part in config.slices)) if base is not None]
-
-
 def filled(config: MergekitConfig, part: Slice, shapes: Mapping[ModelReference, Shape]) -> Slice:
     """The slice with every range of layers written out, and with the base among its sources where the method takes one."""
     sources = tuple(
@@ -60,7 +54,10 @@ def filled(config: MergekitConfig, part: Slice, shapes: Mapping[ModelReference, 
                 f"'{source.model}' has {n_layers} layers, and layer_range ends at {source.layers[1]}",
             )
     if len({_length(source) for source in sources}) > 1:
-        raise config.document.error(part.place, "these models have different numbers of layers; name layers with slices")
+        counts = ", ".join(f"'{source.model}' has {_length(source)}" for source in sources)
+        raise config.document.error(
+            part.place, f"these models have different numbers of layers ({counts}); name layers with slices"
+        )
     takes_base = config.peer.base in (BASE, FIRST_BASE, OPTIONAL_BASE) and part.base is not None
     if takes_base and part.base not in [source.model for source in sources]:
         if config.slices[0].place != ("models",):

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from evo_merge.interchange.document import Place
 from evo_merge.interchange.mergekit_config import MergekitConfig, Slice, SliceSource
+from evo_merge.interchange.mergekit_early import missing, no_sum, nothing_kept
 from evo_merge.interchange.mergekit_methods import OF_SOURCE, OPTION, OPTIONAL_BASE, REQUIRED, Setting
 from evo_merge.interchange.mergekit_settings import Found, Lookup, filters
 from evo_merge.interchange.mergekit_stacks import MergedTensor
@@ -90,7 +91,7 @@ def values_of(
 
 def _given(config: MergekitConfig, setting: Setting, found: Found | None, place: Place) -> Found:
     if found is None and setting.default is REQUIRED:
-        raise config.document.error(place, f"'{setting.name}' is missing, and '{config.method}' needs it")
+        raise missing(config, setting, place)
     return found or Found(float(setting.default))
 
 
@@ -109,7 +110,7 @@ def check_filters(config: MergekitConfig, tensors: Sequence[MergedTensor]) -> No
             )
 
 
-def check_values(config: MergekitConfig, values: Mapping[str, FoundValues]) -> None:
+def check_values(config: MergekitConfig, columns: Sequence[Sequence[SliceSource]], values: Mapping[str, FoundValues]) -> None:
     """Refuse numbers that the method does not take together; raises ``RecipeError`` with the line of one."""
     for each in values.values():
         found = {key: value if isinstance(value, tuple) else (value,) for key, value in each.items()}
@@ -122,21 +123,24 @@ def check_values(config: MergekitConfig, values: Mapping[str, FoundValues]) -> N
                         f"got {density.value:g} and {epsilon.value:g}",
                     )
     densities = [each["density"] for each in values.values() if "density" in each]
-    for number, column in enumerate(zip(*densities, strict=True), start=1):
-        if not any(found.value for found in column):
-            raise config.document.error(column[0].place, f"density 0 keeps nothing of source {number}; leave the model out")
+    for column, found_ones in zip(columns, zip(*densities, strict=True), strict=False):
+        if not any(found.value for found in found_ones):
+            raise nothing_kept(config, found_ones[0].place, column[0])
 
 
 def check_sums(config: MergekitConfig, method: MergeMethod, values: Mapping[str, FoundValues]) -> None:
     """Refuse weights that cannot be normalised, where mergekit would divide by 0; raises ``RecipeError`` with a line."""
     if config.method not in ("linear", "multislerp") or not options_of(method)["normalize"]:
         return
-    for name, each in values.items():
-        weights = each["weight"]
-        if isinstance(weights, tuple) and abs(sum(weight.value for weight in weights)) < _NO_SUM:
-            raise config.document.error(
-                weights[0].place, f"the weights sum to 0 for '{name}', and '{config.method}' divides by their sum"
-            )
+    cancelled = {
+        name: weights[0].place
+        for name, each in values.items()
+        if isinstance(weights := each["weight"], tuple) and abs(sum(weight.value for weight in weights)) < _NO_SUM
+    }
+    if cancelled:
+        name, place = next(iter(cancelled.items()))
+        more = f" and {len(cancelled) - 1} more tensors" if len(cancelled) > 1 else ""
+        raise no_sum(config, place, "all tensors" if len(cancelled) == len(values) else f"'{name}'{more}")
 
 
 def filter_texts(config: MergekitConfig) -> list[str]:

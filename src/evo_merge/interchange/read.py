@@ -10,6 +10,7 @@ from evo_merge.errors import RecipeError
 from evo_merge.interchange.document import Document
 from evo_merge.interchange.evolve_genome import is_genome
 from evo_merge.interchange.mergekit_config import parse
+from evo_merge.interchange.mergekit_early import check_early
 from evo_merge.recipe import ModelReference, Recipe, reference_record
 from evo_merge.recipe_file import load
 
@@ -23,8 +24,7 @@ def load_any(path: Path) -> Recipe:
     """Read a recipe, or translate a mergekit YAML, which is told by its ``merge_method``.
 
     Raises:
-        RecipeError: What is wrong in it; in a mergekit YAML with its line.
-        ModelError: A model of a mergekit YAML cannot be found.
+        RecipeError: What is wrong in it; in a mergekit YAML with its line, also where a model cannot be found.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -38,6 +38,7 @@ def load_any(path: Path) -> Recipe:
     if not _MERGEKIT.search(text):
         return load(path)
     config = parse(Document.read(text, f"'{path}'"), path.parent)
+    check_early(config)
     from evo_merge.interchange.from_mergekit import recipe_of  # needs torch, for which a wrong value need not wait
 
     return recipe_of(config, described)

@@ -30,8 +30,6 @@ from evo_merge.models.residency import Room, free_bytes, residency_of
 from evo_merge.recipe import ModelReference, ParameterRule, ParameterSpaceRecipe, rule_of
 
 log = logging.getLogger(__name__)
-_AVERAGES = ("linear", "multislerp", "karcher", "fisher", "regmean")  # methods that are nothing without a sum of weights
-_NO_SUM = 1e-8
 Values: TypeAlias = Mapping[str, tuple[float, ...] | float]
 _LEFT = 0.4  # share of the memory free at first below which what methods found is let go of
 _ORDERS = 0.5  # share of the free memory that the orders of magnitudes may take
@@ -58,18 +56,12 @@ def refuse_idle_rules(recipe: ParameterSpaceRecipe, tensors: Collection[str]) ->
         tensors: Full names of the merge's tensors.
 
     Raises:
-        RecipeError: A glob that no tensor's name matches, or weights that sum to 0 where the method divides by their sum.
+        RecipeError: A glob that no tensor's name matches.
     """
     for rule in recipe.parameters:
         for glob in rule.tensors:
             if glob != "*" and not any(fnmatchcase(name, glob) for name in (*tensors, HEAD)):  # tied embeddings are the head
                 raise RecipeError(f"no tensor matches '{glob}' under 'parameters'; globs are for full names, as in *.mlp.*")
-        weight = rule.values.get("weight")
-        divides = recipe.method in _AVERAGES and recipe.options.get("normalize", True)
-        if divides and isinstance(weight, tuple) and abs(sum(weight)) < _NO_SUM:
-            raise RecipeError(
-                f"the weights for {', '.join(rule.tensors)} sum to 0, and '{recipe.method}' divides by their sum; change one"
-            )
 
 
 def dropped_sources(recipe: ParameterSpaceRecipe) -> list[str]:

@@ -15,6 +15,9 @@ PACKAGE = "package:"
 _BUILTIN_FOLDER = Path(__file__).parent / "tiny"
 # Everything but other formats' weights: configs, tokenizers of every kind, the model card, safetensors.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+# What to do where the hub cannot be reached: of the models of a search, and of one that a recipe or a YAML names.
+_OWN_POOL = "name local folders instead: models.base=DIR 'models.sources=[DIR,DIR]'"
+IN_ITS_PLACE = "name a local folder in its place"
 _UNWANTED = ["*/*", "consolidated*"]  # other formats' folders, and a second copy of the weights
 
 
@@ -47,18 +50,19 @@ def is_hub_id(reference: ModelReference) -> bool:
     return bool(name) and not local and name.count("/") <= 1
 
 
-def locate(reference: ModelReference, *, headers_only: bool = False) -> ModelFiles:
+def locate(reference: ModelReference, *, headers_only: bool = False, instead: str = _OWN_POOL) -> ModelFiles:
     """Find a model's files, fetching them from the hub where they are not on this machine.
 
     Args:
         reference: The model.
         headers_only: Leave weights that are not on this machine on the hub, where their headers can be read.
+        instead: What the error says to do where the hub cannot be reached.
 
     Raises:
         ModelError: There is no such model, or the hub cannot be reached.
     """
     if reference.adapter is not None and reference.base is not None:
-        files = locate(reference.base, headers_only=headers_only)
+        files = locate(reference.base, headers_only=headers_only, instead=instead)
         if files.adapter is not None:
             raise ModelError(f"'{reference.adapter}': an adapter is put on a model, not on another adapter")
         return ModelFiles(files.folder, files.gguf, _adapter_folder(reference.adapter), files.hub)
@@ -78,7 +82,7 @@ def locate(reference: ModelReference, *, headers_only: bool = False) -> ModelFil
             "name a folder with config.json and *.safetensors, or a hub id",
             finding="not_found",
         )
-    return _from_hub(name, reference.revision, headers_only)
+    return _from_hub(name, reference.revision, instead, headers_only=headers_only)
 
 
 def path_here(reference: ModelReference) -> Path | None:
@@ -110,7 +114,11 @@ def _pinned_record(record: Any) -> Any:
         return record
     if isinstance(record.get("model"), str) and "revision" in record:
         reference = ModelReference(record["model"], record["revision"])
-        return record | {"revision": pinned(reference, locate(reference)).revision} if is_hub_id(reference) else record
+        return (
+            record | {"revision": pinned(reference, locate(reference, instead=IN_ITS_PLACE)).revision}
+            if is_hub_id(reference)
+            else record
+        )
     return {key: _pinned_record(each) for key, each in record.items()}
 
 
@@ -192,7 +200,7 @@ def _adapter_folder(name: str) -> Path:
     return folder
 
 
-def _from_hub(name: str, revision: str | None, headers_only: bool) -> ModelFiles:  # noqa: FBT001  passed through
+def _from_hub(name: str, revision: str | None, instead: str, *, headers_only: bool) -> ModelFiles:
     # Imported here: it is slow, and runs on local models never need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -224,6 +232,6 @@ def _from_hub(name: str, revision: str | None, headers_only: bool) -> ModelFiles
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"there is no folder '{label}' here, and the hub cannot be reached for a model of that name",
-            "name local folders instead: models.base=DIR 'models.sources=[DIR,DIR]'",
+            instead,
             finding="not_found",
         ) from error

@@ -31,6 +31,7 @@ class CMAES:
         mean: Where every gene begins; ``None`` is each gene's own start. It has a default so that the configs of runs recorded
             before it came still fit.
         random_mean: Begin around a point drawn uniformly from the box, as mergekit-evolve does with ``random_init``.
+        name: Of the yaml, which errors call it by.
 
     Raises:
         ConfigError: A gene of another kind than real, a mean outside a gene's bounds, two means, or too many genes for the free
@@ -53,12 +54,13 @@ class CMAES:
         startup_trial: bool,
         mean: float | None = None,
         random_mean: bool = False,
+        name: str = "cmaes",
     ) -> None:
         if random_mean and mean is not None:
             raise ConfigError(f"optimizer.random_mean draws the mean that optimizer.mean={mean} sets; leave one of them out")
-        box = Box(genes, "cmaes", self.kinds)
+        box = Box(genes, name, self.kinds)
         size = checked_population(population_size, box.dim)
-        require_memory(box.dim, size, optimizer="cmaes", instead="optimizer=sep_cmaes takes any number of genes")
+        require_memory(box.dim, size, optimizer=name, instead="optimizer=sep_cmaes takes any number of genes")
         # Infeasible samples are drawn again up to 10 n times, then clipped to the bounds.
         drawn = box.uniform(np.random.default_rng([seed, _MEAN]), 1)
         from cmaes import CMA  # it imports scipy, for which a wrong option need not wait

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from evo_merge.genome import Gene
 from evo_merge.mergeability import Mergeability
 from evo_merge.objectives import has_chance
 from evo_merge.recipe import DataFlowRecipe, Recipe, recipe_hash
+from evo_merge.report.answers.why import wanted_languages
 from evo_merge.report.archive import Archive, read_archive
 from evo_merge.report.constraints import Constraint, nearest_finalist, read_constraints
 from evo_merge.report.hypervolumes import Hypervolumes, of_candidates
@@ -65,6 +66,7 @@ class RunResults:
         mergeability: What was measured of the pool before the search, where weights are mixed.
         selected: The score that the chosen candidate, or the best one so far, was chosen by, corrected for that; only where
             there is one objective.
+        languages: That answers had to be in, by the part of the task; empty where any will do.
     """
 
     task: str
@@ -92,6 +94,7 @@ class RunResults:
     nearest_finalist: int | None = None
     mergeability: Mergeability | None = None
     selected: Selected | None = None
+    languages: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def objective(self) -> str:
@@ -245,6 +248,7 @@ def read_results(study: Study) -> RunResults:
         selection=selection,
         objectives=objectives,
         fitness_names=fitness_names,
+        languages=wanted_languages(study.get("config")),
         scalarization=_scalarization(study) if fitness_names != objectives else None,
         constraints=read_constraints(study, recipe),
         version=study.get("evo_merge_version") or "",

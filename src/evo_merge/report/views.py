@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evo_merge.evaluation.base import Evaluation
+from evo_merge.report.answers.why import reasons
 from evo_merge.report.results import Model, RunResults
 from evo_merge.report.searched import SearchedCandidate
 
@@ -56,15 +57,16 @@ def _asked(evaluation: Evaluation | None, objective: str) -> NDArray[np.bool_] |
 
 
 def _cut(evaluation: Evaluation | None, objective: str) -> Evaluation | None:
-    """The rows and the column of one objective."""
+    """The rows and the column of one objective, and the columns that say why an answer is wrong by it."""
     mask = _asked(evaluation, objective)
     if evaluation is None or mask is None:
         return evaluation
+    beside = [name for name in reasons(objective) if name in evaluation.metrics]
     return replace(
         evaluation,
-        metrics=(objective,),
+        metrics=(objective, *beside),
         n_objectives=1,
-        scores=evaluation.column(objective)[:, None],
+        scores=evaluation.scores[mask][:, [evaluation.metrics.index(name) for name in (objective, *beside)]],
         completions=tuple(text for text, is_asked in zip(evaluation.completions, mask, strict=True) if is_asked),
         positions=None,
         scalar=None,

@@ -9,6 +9,7 @@ from evo_merge.recipe import DataFlowRecipe, ParameterSpaceRecipe, Recipe
 from evo_merge.report.results import Model, RunResults, scores, search_score
 
 SIGNIFICANT = 0.05
+_SMALLEST_P = 1e-4  # that is written out
 NBSP = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 _MOST_SCALES = 6  # of a stretch of layers that are written out
 
@@ -100,17 +101,19 @@ def is_clear(paired: Mapping[str, Any]) -> bool:
 
 
 def p_value(p: float | None) -> str:
-    """``0.012``, or ``< 0.001``; empty where there is none."""
+    """``0.31``, ``0.012``, ``0.0004`` or ``< 0.0001``, in reports, tables and on the console; empty where there is none."""
     if p is None:
         return ""
+    if p < _SMALLEST_P:
+        return f"< {_SMALLEST_P:.4f}"
     if p < 0.001:
-        return "< 0.001"
+        return f"{p:.4f}"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def p_clause(p: float) -> str:
-    """``p = 0.012``, or ``p < 0.001``."""
-    return f"p {p_value(p)}".replace(" ", NBSP) if p < 0.001 else f"p = {p_value(p)}".replace(" ", NBSP)
+    """``p = 0.012``, or ``p < 0.0001``."""
+    return f"p {p_value(p)}".replace(" ", NBSP) if p < _SMALLEST_P else f"p = {p_value(p)}".replace(" ", NBSP)
 
 
 def duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ def result_table(summary: Mapping[str, Any]) -> Table:
             score_text(entry["score"], is_fraction),
             " to ".join(score_text(end, is_fraction) for end in entry["interval"] or ()),
             _difference_and_interval(pair, is_fraction) if pair else "",
-            _p_value(pair["p_adjusted"]) if pair else "",
+            p_value(pair["p_adjusted"]) if pair else "",
             style="bold" if entry is test["best"] else None,
         )
     return table
@@ -116,9 +116,3 @@ def _difference_and_interval(pair: Mapping[str, Any], is_fraction: bool) -> str:
         return said
     low, high = (_difference(end, is_fraction).removesuffix(" points") for end in pair["interval"])
     return f"{said} ({low} to {high})"
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"

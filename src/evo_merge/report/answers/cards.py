@@ -16,7 +16,10 @@ _PICKED = {"emergent": 2, "lost": 2, "kept": 1, "neither": 1}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One model's completion; ``verdict`` is ``right``, ``wrong``, ``not asked`` or a score, ``class_`` names its colour."""
+    """One model's completion; ``verdict`` is ``right``, ``wrong``, ``not asked`` or a score, ``class_`` names its colour.
+
+    Where the task knows why an answer is wrong, so does the verdict: ``wrong: not Japanese``.
+    """
 
     class_: str
     name: str
@@ -81,4 +84,6 @@ def _answer(sheet: AnswerSheet, problem: int, place: int) -> Answer:
         completion = f"{completion[:_LONGEST]} … ({len(completion) - _LONGEST:,} more characters)"
     is_right = bool(sheet.solved[problem, place])
     verdict = ("right" if is_right else "wrong") if sheet.is_binary else format_of(sheet).score(score)
+    if sheet.is_binary and not is_right and model.whys and model.whys[problem]:
+        verdict = f"wrong: {model.whys[problem]}"
     return Answer(class_of(model.role), model.name, completion or "(no answer)", verdict, is_right)

@@ -7,6 +7,7 @@ import numpy as np
 from evo_merge.report.answers.cards import Card, picked
 from evo_merge.report.answers.figure import main_merge
 from evo_merge.report.answers.sheet import AnswerSheet, SheetModel
+from evo_merge.report.answers.why import whys
 from evo_merge.report.answers.wording import rule, verdict
 from evo_merge.report.figures.answer_sheet import sheet_models, sheets
 from evo_merge.report.results import RunResults, scores
@@ -39,7 +40,8 @@ def sheet_of(view: RunResults) -> AnswerSheet:
     for model in sheet_models(view):
         column = scores(model.test, view.objective)
         assert model.test is not None and column is not None  # noqa: PT018  sheet_models keeps only models with test scores
-        models.append(SheetModel(model.role, display_name(model), model.test.completions))
+        why = whys(model.test, view.objective, view.languages)
+        models.append(SheetModel(model.role, display_name(model), model.test.completions, why))
         columns.append(column)
     return AnswerSheet("test", view.objective, view.test_examples, tuple(models), np.stack(columns, axis=1))
 

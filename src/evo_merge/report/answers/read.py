@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from evo_merge.errors import ConfigError
 from evo_merge.evaluation.base import Evaluation
 from evo_merge.report.answers.sheet import AnswerSheet, SheetModel
 from evo_merge.report.answers.who import DEFAULT, Asked, Known, choose
+from evo_merge.report.answers.why import wanted_languages, whys
 from evo_merge.study import Study
 from evo_merge.tasks.base import Example
 
@@ -24,6 +25,7 @@ class Respondent:
     Attributes:
         scores: ``(n_problems, n_metrics)`` ``float64``; nan where it was not asked, or the problem has not the metric.
         completions: One a problem; ``None`` where it was not asked.
+        whys: ``[metric][problem]``, why an answer is wrong where the task knows more; empty where it does not.
     """
 
     role: str
@@ -31,6 +33,7 @@ class Respondent:
     number: int | None
     scores: NDArray[np.float64]
     completions: tuple[str | None, ...]
+    whys: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,10 @@ class Answers:
         place = self.metrics.index(metric)
         scores = np.stack([model.scores[:, place] for model in self.models], axis=1)
         rows = np.flatnonzero(~np.isnan(scores).all(axis=1)).tolist()
-        models = tuple(SheetModel(m.role, m.name, tuple(m.completions[i] for i in rows)) for m in self.models)
+        models = tuple(
+            SheetModel(m.role, m.name, tuple(m.completions[i] for i in rows), tuple(m.whys[place][i] for i in rows))
+            for m in self.models
+        )
         return AnswerSheet(self.split, metric, tuple(self.examples[i] for i in rows), models, scores[rows])
 
 
@@ -95,7 +101,8 @@ def read_answers(study: Study, split: str, who: tuple[str, ...], metrics: Sequen
         raise ConfigError(f"metric: there is no '{unknown}' on the {split} split; {nearest(unknown, measured)}")
     wanted = tuple(dict.fromkeys(metrics)) or objectives
     examples = tuple(study.examples(split))
-    models = tuple(_respondent(asked, evaluations, wanted, len(examples)) for asked, evaluations in found)
+    languages = wanted_languages(study.get("config"))
+    models = tuple(_respondent(asked, evaluations, wanted, languages, len(examples)) for asked, evaluations in found)
     answers = Answers(split, wanted, examples, models, tuple(notes))
     return answers if metrics else _about_problems(answers)
 
@@ -130,17 +137,22 @@ def _objectives(study: Study, measured: tuple[str, ...], evaluation: Evaluation)
     return known or evaluation.metrics[: evaluation.n_objectives]
 
 
-def _respondent(asked: Asked, evaluations: Sequence[Evaluation], metrics: Sequence[str], n: int) -> Respondent:
+def _respondent(
+    asked: Asked, evaluations: Sequence[Evaluation], metrics: Sequence[str], languages: Mapping[str, str], n: int
+) -> Respondent:
     scores = np.full((n, len(metrics)), np.nan)
     completions: list[str | None] = [None] * n
+    why = [[""] * n for _ in metrics]
     for evaluation in evaluations:  # of portions that overlap, the answers are the same
         rows = list(range(n) if evaluation.positions is None else evaluation.positions)
         for place, metric in enumerate(metrics):
             if metric in evaluation.metrics:
                 scores[rows, place] = evaluation.scores[:, evaluation.metrics.index(metric)]
+                for row, said in zip(rows, whys(evaluation, metric, languages), strict=True):
+                    why[place][row] = said
         for row, completion in zip(rows, evaluation.completions, strict=True):
             completions[row] = completion
-    return Respondent(asked.role, asked.name, asked.number, scores, tuple(completions))
+    return Respondent(asked.role, asked.name, asked.number, scores, tuple(completions), tuple(map(tuple, why)))
 
 
 def _about_problems(answers: Answers) -> Answers:
@@ -157,7 +169,10 @@ def _about_problems(answers: Answers) -> Answers:
     if not shown or not dropped:
         return answers
     places = [answers.metrics.index(name) for name in shown]
-    models = tuple(Respondent(m.role, m.name, m.number, m.scores[:, places], m.completions) for m in answers.models)
+    models = tuple(
+        Respondent(m.role, m.name, m.number, m.scores[:, places], m.completions, tuple(m.whys[i] for i in places))
+        for m in answers.models
+    )
     note = f"No problem is solved by {', '.join(dropped)}; metric={dropped[0]} shows it all the same."
     return Answers(answers.split, tuple(shown), answers.examples, models, (*answers.notes, note))
 

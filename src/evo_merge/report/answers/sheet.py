@@ -20,11 +20,13 @@ class SheetModel:
         role: As in the study; ``candidate`` for one that is named by its number alone.
         name: What tables call it, unique on the sheet.
         completions: One a problem of the sheet; ``None`` where it was not asked.
+        whys: Of each why it is wrong, where the task knows more than that it is; empty where nothing is known of any.
     """
 
     role: str
     name: str
     completions: tuple[str | None, ...]
+    whys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

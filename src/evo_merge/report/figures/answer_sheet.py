@@ -129,16 +129,18 @@ def problem_groups(results: RunResults) -> list[ProblemGroup]:
             ("kept: the evolved merge and a source solve it", b & s),
             (f"shared: evolved and {others} solve it", b & o & ~s),
             ("new: the evolved merge only, perhaps unscaled too", b & ~s & ~o),
-            ("lost: only another model of the sheet solves it", ~b & (s | o | a)),
+            ("lost: a source solves it, the evolved merge does not", ~b & s),
+            ("missed: only another merge of the sheet solves it", ~b & ~s & (o | a)),
             ("none of these solves it", ~b & ~s & ~o & ~a),
         ]
     else:
-        missed = "only a source or another merge" if "stage" in roles else "only a source or un-tuned merge"
+        missed = "only another merge" if "stage" in roles else "only an un-tuned merge"
         kinds = [
             ("kept: the evolved merge and a source solve it", b & s),
             (f"shared: evolved and {others} solve it", b & o & ~s),
             ("new: only the evolved merge solves it", b & ~s & ~o),
-            (f"lost: {missed} solves it", ~b & (s | o)),
+            ("lost: a source solves it, the evolved merge does not", ~b & s),
+            (f"missed: {missed} solves it", ~b & ~s & o),
             ("none of these solves it", ~b & ~s & ~o),
         ]
     found = [(label, sorted(np.flatnonzero(mask).tolist(), key=lambda i: (pattern[i], i))) for label, mask in kinds]
@@ -201,7 +203,7 @@ def _brackets(groups: Sequence[ProblemGroup], left: float, bottom: float, cell: 
         )
         centres.append((start + end) / 2)
         begin += len(group_.problems)
-    letters = "ABCDE"
+    letters = "ABCDEF"
     places = spread(centres, 13, left + 5, left + begin * cell - 5)
     for i, group_ in enumerate(groups):
         drawn.append(text(places[i], bottom + 20, letters[i], "small strong", "middle"))

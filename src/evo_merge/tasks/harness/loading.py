@@ -87,10 +87,11 @@ def _manager(names: Sequence[str], folders: list[str]) -> Any:
         if name in manager.task_index or Path(name).is_file():
             continue
         near = difflib.get_close_matches(name, manager.all_tasks, n=3, cutoff=0.6)
-        hint = (
-            f"did you mean {' or '.join(map(repr, near))}?" if near else "a folder of your own YAMLs is task.include_path=DIR"
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise ConfigError(
+            f"task.names: the harness has no task, group or tag '{name}'; {hint}the folder of your own task YAMLs is named by "
+            "task.include_path=DIR"
         )
-        raise ConfigError(f"task.names: the harness has no task, group or tag '{name}'; {hint}")
     return manager
 
 
