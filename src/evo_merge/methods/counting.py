@@ -104,9 +104,8 @@ class CountedMagnitudes:
             inside = _where(is_asked.index_select(0, bits >> _LOWER_BITS), bits)  # rows[...] would take twice as long
             row = rows.index_select(0, inside >> _LOWER_BITS)
             places = row * _N_LOWER + (inside & (_N_LOWER - 1))
-            counts.index_add_(
-                0, places, torch.ones_like(places)
-            )  # unlike bincount it makes no second table, which may be large
+            # Unlike bincount this makes no second table, which may be large.
+            counts.index_add_(0, places, torch.ones_like(places))
         return {value: Counts.of(row) for value, row in zip(bins, counts.view(len(bins), -1), strict=True)}
 
 

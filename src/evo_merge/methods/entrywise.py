@@ -5,6 +5,7 @@ threshold, a norm) is found before, and is among the numbers.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -182,24 +183,25 @@ def _sum_of_magnitudes(vector: Tensor) -> float:
     return float(magnitudes.numpy().sum() if magnitudes.is_cpu else magnitudes.sum(dtype=torch.float64))
 
 
-class Entrywise:
+class Entrywise(ABC):
     """A merge method that has a form: of a tensor it finds the numbers. With what is here it is a ``MergeMethod``.
 
-    Where an option needs the whole tensor at once after all, ``form`` is ``None``, and ``merge_whole`` is there.
-
     Attributes:
+        merge_whole: As ``merge``, where an option needs the whole tensor at once after all and ``form`` is ``None``; methods
+            that always have a form lack it.
         numbers: What must be known of one tensor, on the CPU. Called as ``numbers(vectors, order, bits, **parameters)``: the
             whole tensor of every model, the order of its magnitudes, chance of all entries, and what ``merge`` takes.
     """
 
     __slots__ = ()
     numbers: Callable[..., Numbers]
+    merge_whole: Callable[..., Tensor]
     elementwise: ClassVar[bool] = False  # a tensor is cut only after its numbers are found
 
     @property
+    @abstractmethod
     def form(self) -> Form | None:
-        """What is done to each entry."""
-        raise NotImplementedError
+        """What is done to each entry; ``None`` where that takes the whole tensor."""
 
     @property
     def over_model(self) -> bool:
@@ -213,10 +215,6 @@ class Entrywise:
     def prepare(self, tensors: AlignedTensors) -> MagnitudeOrder:
         """The order of the task vectors' magnitudes, which makes thresholds look-ups."""
         return MagnitudeOrder()
-
-    def merge_whole(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
-        """As ``merge``, of a method without a form."""
-        raise NotImplementedError
 
     def merge(self, tensors: AlignedTensors, state: MagnitudeOrder, noise: Noise, **parameters: Tensor) -> Tensor:
         """Merge one whole tensor, as ``MergeMethod.merge``."""

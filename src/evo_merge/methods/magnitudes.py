@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -226,12 +226,8 @@ def _selected(vectors: TaskVectors, source: int, n_kept: int, *, exact: bool) ->
         return Boundary(threshold, int((magnitudes == threshold).nonzero()[-n_equal]))
     counted = CountedMagnitudes(partial(vectors.magnitudes_by_part, source), vectors.dtype)
     threshold, n_equal = counted.of_ranks([n_kept])[n_kept]
-    found = Boundary(threshold, EVERY_INDEX)
-    return (
-        replace(found, index=_place_from_end(vectors, source, float_bits(threshold), n_equal))
-        if exact and n < _INT32
-        else found
-    )
+    has_place = exact and n < _INT32
+    return Boundary(threshold, _place_from_end(vectors, source, float_bits(threshold), n_equal) if has_place else EVERY_INDEX)
 
 
 def _place_from_end(vectors: TaskVectors, source: int, bits: int, n: int) -> int:

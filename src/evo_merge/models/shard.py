@@ -18,6 +18,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from evo_merge.errors import ModelError
+
 # Names that safetensors gives to dtypes, in its own order: tensors of a later dtype lie further in front.
 NAMES = {
     torch.bool: "BOOL",
@@ -91,7 +93,7 @@ def write_tensor(file: BinaryIO, shard: Shard, name: str, tensor: Tensor) -> Non
         )
     plain = tensor.detach().contiguous().flatten()
     if sys.byteorder == "big":
-        raise NotImplementedError("weights are written on little-endian machines only")
+        raise ModelError("weights are written on little-endian machines only; build on another machine")
     write_all(file, plain.view(torch.uint8).numpy().data)
 
 
